@@ -1,0 +1,89 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What happens to each LLaMA-Factory module right after it was imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from types import ModuleType
+
+from . import contract
+
+
+#: Module -> names that were replaced in it.
+PATCHED: dict[str, list[str]] = {}
+#: Why something could not be replaced; our stages refuse to run if there is anything here.
+PROBLEMS: list[str] = []
+
+Patcher = Callable[[ModuleType], list[str]]
+
+
+def patch_module(module: ModuleType) -> None:
+    """Applies the plugin to a freshly imported LLaMA-Factory module.
+
+    Never raises: if the contract does not hold, the module stays as it is, one warning is printed, and what was wrong
+    is kept for the stages that need it.
+    """
+    patchers: dict[str, Patcher] = {
+        "llamafactory.hparams.parser": _patch_parser,
+        "llamafactory.train.tuner": _patch_tuner,
+        "llamafactory.data.converter": _patch_converter,
+        "llamafactory.data.template": _patch_template,
+    }
+    name = module.__name__
+    if name not in patchers or name in PATCHED:
+        return
+    broken = contract.problems(module)
+    if not broken:
+        try:
+            PATCHED[name] = patchers[name](module)
+            return
+        except Exception as error:
+            broken = [f"{name}: {error!r}"]
+    PROBLEMS.extend(broken)
+    sys.stderr.write(
+        "llamafactory-mmself: this LLaMA-Factory is not the one the plugin was made for "
+        f"({contract.TESTED_VERSION}); its stages are off, stock stages are untouched. {' '.join(broken)}\n"
+    )
+    if name == "llamafactory.hparams.parser":
+        from .arguments import refuse_plugin_stages
+
+        refuse_plugin_stages(module)
+
+
+def require_contract() -> None:
+    """Raises if one of our stages cannot be trusted to run.
+
+    Raises:
+        ContractError: with every reason.
+    """
+    broken = list(dict.fromkeys(PROBLEMS + contract.problems()))
+    if broken:
+        raise contract.ContractError(
+            "This stage cannot run: LLaMA-Factory is not as llamafactory-mmself needs it "
+            f"(made for {contract.TESTED_VERSION}).\n  - " + "\n  - ".join(broken) + "\nSee `mmself doctor`."
+        )
+
+
+def _patch_parser(module: ModuleType) -> list[str]:
+    from .arguments import install
+
+    return install(module)
+
+
+def _patch_tuner(module: ModuleType) -> list[str]:
+    from .dispatch import install
+
+    return install(module)
+
+
+def _patch_converter(module: ModuleType) -> list[str]:
+    from .formats import install
+
+    return install(module)
+
+
+def _patch_template(module: ModuleType) -> list[str]:
+    from .templates import install
+
+    return install(module)

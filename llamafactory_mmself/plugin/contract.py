@@ -1,0 +1,135 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What we rely on inside LLaMA-Factory, written down so that it can be checked.
+
+If a symbol we replace has another signature than here, nothing of its module is replaced: stock stages go on as if the
+plugin were not there, with one warning, and one of our stages ends at once with the reason.
+"""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+from dataclasses import dataclass
+from types import ModuleType
+from typing import Literal
+
+
+TESTED_VERSION = "0.9.5"
+
+_WORKFLOW = ("model_args", "data_args", "training_args", "finetuning_args")
+
+
+class ContractError(RuntimeError):
+    """LLaMA-Factory is not as this plugin needs it."""
+
+
+@dataclass(frozen=True)
+class Symbol:
+    """A name inside LLaMA-Factory.
+
+    Attributes:
+        module: where it lives.
+        name: what it is called.
+        kind: `replaced` by us, or only `called`.
+        why: what for.
+        parameters: names of its parameters in order, or None where it is not a function.
+    """
+
+    module: str
+    name: str
+    kind: Literal["replaced", "called"]
+    why: str
+    parameters: tuple[str, ...] | None = None
+
+    def problem(self, module: ModuleType | None = None) -> str | None:
+        """What is wrong with it, naming both sides, or None."""
+        try:
+            module = module or importlib.import_module(self.module)
+        except Exception as error:
+            return f"{self.module} cannot be imported: {error!r}"
+        if not hasattr(module, self.name):
+            return f"{self.module}.{self.name} is gone; this plugin needs it to {self.why}."
+        if self.parameters is None:
+            return None
+        found = tuple(inspect.signature(getattr(module, self.name)).parameters)
+        if found != self.parameters:
+            return (
+                f"{self.module}.{self.name} takes ({', '.join(found)}); "
+                f"this plugin was written for ({', '.join(self.parameters)}), to {self.why}."
+            )
+        return None
+
+
+_PARSER = "llamafactory.hparams.parser"
+_TUNER = "llamafactory.train.tuner"
+_CONVERTER = "llamafactory.data.converter"
+_TEMPLATE = "llamafactory.data.template"
+_UTILS = "llamafactory.train.trainer_utils"
+
+SYMBOLS: tuple[Symbol, ...] = (
+    Symbol(_PARSER, "_parse_train_args", "replaced", "add the arguments of our stages", ("args",)),
+    Symbol(_PARSER, "_TRAIN_ARGS", "replaced", "accept our stage names in training"),
+    Symbol(_PARSER, "_INFER_ARGS", "replaced", "accept our stage names in export and chat"),
+    Symbol(_PARSER, "_parse_args", "called", "parse", ("parser", "args", "allow_extra_keys")),
+    Symbol(_PARSER, "read_args", "called", "see which keys were given", ("args",)),
+    Symbol(_TUNER, "run_sft", "replaced", "run stages of base sft", (*_WORKFLOW, "generating_args", "callbacks")),
+    Symbol(_TUNER, "run_dpo", "replaced", "run stages of base dpo", (*_WORKFLOW, "callbacks")),
+    Symbol(
+        _CONVERTER,
+        "get_dataset_converter",
+        "replaced",
+        "find data-set formats of installed packages",
+        ("name", "dataset_attr", "data_args"),
+    ),
+    Symbol(_CONVERTER, "register_dataset_converter", "called", "add formats", ("name", "dataset_converter")),
+    Symbol(_CONVERTER, "DATASET_CONVERTERS", "called", "see which formats there are"),
+    Symbol(_TEMPLATE, "TEMPLATES", "replaced", "add our templates"),
+    Symbol("llamafactory.data.mm_plugin", "PLUGINS", "called", "derive our image plugins"),
+    Symbol("llamafactory.data.parser", "get_dataset_list", "called", "read data sets", ("dataset_names", "dataset_dir")),
+    Symbol("llamafactory.data.data_utils", "merge_dataset", "called", "mix", ("all_datasets", "data_args", "seed")),
+    Symbol(
+        "llamafactory.data.loader",
+        "_load_single_dataset",
+        "called",
+        "load data sets from hubs",
+        ("dataset_attr", "model_args", "data_args", "training_args"),
+    ),
+    Symbol("llamafactory.model.loader", "load_tokenizer", "called", "load the tokenizer", ("model_args",)),
+    Symbol(
+        "llamafactory.model.loader",
+        "load_model",
+        "called",
+        "load the model",
+        ("tokenizer", "model_args", "finetuning_args", "is_trainable", "add_valuehead"),
+    ),
+    Symbol(_UTILS, "create_ref_model", "called", "load a reference", ("model_args", "finetuning_args", "add_valuehead")),
+    Symbol(
+        _UTILS,
+        "create_custom_optimizer",
+        "called",
+        "offer LLaMA-Factory's optimizers",
+        ("model", "training_args", "finetuning_args"),
+    ),
+    Symbol(
+        _UTILS,
+        "create_custom_scheduler",
+        "called",
+        "offer its schedulers",
+        ("training_args", "num_training_steps", "optimizer"),
+    ),
+)
+
+
+def problems(module: ModuleType | None = None, kind: str | None = None) -> list[str]:
+    """Everything that does not hold.
+
+    Args:
+        module: look at this module's symbols only.
+        kind: look at `replaced` or `called` symbols only.
+    """
+    chosen = [
+        symbol
+        for symbol in SYMBOLS
+        if (module is None or symbol.module == module.__name__) and (kind is None or symbol.kind == kind)
+    ]
+    return [problem for symbol in chosen if (problem := symbol.problem(module))]

@@ -1,0 +1,124 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What a stage is. Importing this module needs neither torch nor transformers."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal, Protocol
+
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ..data.encode import RowEncoder, Segments
+    from ..data.faults import Fault
+    from ..data.rows import PreferenceRow
+    from ..losses.types import LossOutput
+    from ..tree.sample import SampleTree
+    from ..tree.scores import ScoreTable
+
+
+@dataclass(frozen=True)
+class RunArguments:
+    """Everything a run was started with: LLaMA-Factory's dataclasses and the stage's own."""
+
+    model: Any
+    data: Any
+    training: Any
+    finetuning: Any
+    stage: Any
+
+
+class Stage(Protocol):
+    """What the entry-point group `llamafactory.stages` holds.
+
+    Attributes:
+        name: canonical name, lower case with underscores.
+        base: LLaMA-Factory's stage whose checks and defaults hold for this one.
+        arguments: "module:Class" of the arguments dataclass; importing it must be cheap.
+        help: one sentence for `llamafactory-cli train -h`.
+        inert: LLaMA-Factory keys that would do nothing here and are refused; None for what no tree stage looks at.
+    """
+
+    name: str
+    base: Literal["sft", "dpo"]
+    arguments: str
+    help: str
+    inert: frozenset[str] | None
+
+    def check(
+        self, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any, stage_args: Any, given: frozenset[str]
+    ) -> None:
+        """Refuses combinations that cannot work, before anything is loaded; `given` names the keys the user set."""
+        ...
+
+    def run(self, run: RunArguments, callbacks: list[Any]) -> None:
+        """Trains and evaluates."""
+        ...
+
+
+@dataclass
+class TreeArguments:
+    """Arguments that every tree stage has."""
+
+    invalid_rows: Literal["error", "drop"] = field(
+        default="error",
+        metadata={
+            "help": "What to do with rows that cannot be trained on (missing pictures, too long, equal answers): "
+            "stop with a list of them, or drop and count them."
+        },
+    )
+
+
+class TreeStage(ABC):
+    """A stage that scores responses under several contexts: a tree builder plus a loss."""
+
+    name: str
+    base: Literal["sft", "dpo"] = "dpo"
+    arguments: str
+    help: str
+    inert: frozenset[str] | None = None
+
+    def check(
+        self, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any, stage_args: Any, given: frozenset[str]
+    ) -> None:
+        """See `Stage.check`."""
+        return None
+
+    @abstractmethod
+    def needs_reference(self, run: RunArguments) -> bool:
+        """Whether the loss compares with a reference."""
+
+    @abstractmethod
+    def encode(self, row: PreferenceRow, encoder: RowEncoder) -> tuple[list[Segments], list[Fault]]:
+        """Token ids of a row, the same for all settings of the stage; or the faults that forbid it."""
+
+    @abstractmethod
+    def segment_types(self) -> Mapping[str, Any]:
+        """Column -> Arrow type of what `encode` returns."""
+
+    def required_columns(self, run: RunArguments) -> frozenset[str]:
+        """Optional columns without which a row cannot be used: `rejected_images`, `prefix`, `weights`."""
+        return frozenset()
+
+    @abstractmethod
+    def tree(self, segments: Segments, run: RunArguments, rejected_crop: tuple[float, float] | None) -> SampleTree:
+        """The tree of one row."""
+
+    @abstractmethod
+    def loss(
+        self, policy: ScoreTable, reference: ScoreTable | None, side: Mapping[str, Tensor], run: RunArguments
+    ) -> LossOutput:
+        """The loss of a batch without filler samples."""
+
+    def plotted(self, run: RunArguments) -> Sequence[str]:
+        """Metrics that `plot_loss` draws beside the loss."""
+        return ()
+
+    def run(self, run: RunArguments, callbacks: list[Any]) -> None:
+        """See `Stage.run`."""
+        from .workflow import run_tree_stage
+
+        run_tree_stage(self, run, callbacks)

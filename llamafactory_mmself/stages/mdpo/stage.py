@@ -1,0 +1,118 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage `mdpo`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from ..base import RunArguments, TreeStage
+from .arguments import ONLINE_ONLY, WITHOUT_EFFECT, MDPOArguments
+
+
+if TYPE_CHECKING:
+    from torch import Tensor
+
+    from ...data.encode import RowEncoder, Segments
+    from ...data.faults import Fault
+    from ...data.rows import PreferenceRow
+    from ...losses.types import LossOutput
+    from ...tree.sample import SampleTree
+    from ...tree.scores import ScoreTable
+
+
+class MDPOStage(TreeStage):
+    """Preference learning on answers and on pictures; see `losses.mdpo` for the formulas."""
+
+    name = "mdpo"
+    arguments = "llamafactory_mmself.stages.mdpo.arguments:MDPOArguments"
+    help = "preferences between answers and between pictures (DPO, mDPO, S-VCO, OViP)."
+
+    def check(
+        self, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any, stage_args: Any, given: frozenset[str]
+    ) -> None:
+        """See `Stage.check`; also resolves the default of `anchor_ratio`."""
+        from ...plugin.lf import get_logger
+        from .settings import check_settings
+
+        check_settings(finetuning_args, stage_args)
+        for names, reason in (
+            (ONLINE_ONLY, f"is read by online strategies only, and `strategy` is {stage_args.strategy}"),
+            (WITHOUT_EFFECT, "is accepted for old command lines and does nothing"),
+        ):
+            for name in sorted(names & given):
+                get_logger(__name__).warning_rank0(f"`{name}` {reason}.")
+
+    def needs_reference(self, run: RunArguments) -> bool:
+        """See `TreeStage.needs_reference`."""
+        from ...losses.mdpo import needs_reference
+
+        return needs_reference(run.stage.strategy, run.finetuning.pref_loss)
+
+    def required_columns(self, run: RunArguments) -> frozenset[str]:
+        """See `TreeStage.required_columns`."""
+        from ...losses.mdpo import strategy_roles
+
+        negative = {"rc", "rr"} & set(strategy_roles(run.stage.strategy, run.stage.vtcl_mode))
+        return frozenset({"rejected_images"}) if negative and run.stage.strategy != "ori-mdpo" else frozenset()
+
+    def encode(self, row: PreferenceRow, encoder: RowEncoder) -> tuple[list[Segments], list[Fault]]:
+        """See `TreeStage.encode`."""
+        from ...data.encode import encode_pairs
+
+        return encode_pairs(row, encoder)
+
+    def segment_types(self) -> Mapping[str, Any]:
+        """See `TreeStage.segment_types`."""
+        from ...data.encode import SEGMENT_TYPES
+
+        return SEGMENT_TYPES
+
+    def tree(self, segments: Segments, run: RunArguments, rejected_crop: tuple[float, float] | None) -> SampleTree:
+        """See `TreeStage.tree`."""
+        from .tree import build_tree
+
+        return build_tree(segments, run.stage, rejected_crop, run.training.seed)
+
+    def loss(
+        self, policy: ScoreTable, reference: ScoreTable | None, side: Mapping[str, Tensor], run: RunArguments
+    ) -> LossOutput:
+        """See `TreeStage.loss`."""
+        from ...losses.mdpo import mdpo_loss
+        from ...losses.pairs import MEAN_LOGPS
+
+        args, finetuning = run.stage, run.finetuning
+        mean = finetuning.pref_loss in MEAN_LOGPS
+
+        def logps(table: ScoreTable) -> dict[str, Tensor]:
+            return {role: scores.sums / scores.lengths if mean else scores.sums for role, scores in table.items()}
+
+        lengths = {role: policy[role].lengths for role in ("cc", "rr") if role in policy}
+        return mdpo_loss(
+            logps(policy),
+            None if reference is None else logps(reference),
+            strategy=args.strategy,
+            mode=args.vtcl_mode,
+            beta=finetuning.pref_beta,
+            loss_type=finetuning.pref_loss,
+            label_smoothing=finetuning.dpo_label_smoothing,
+            simpo_gamma=finetuning.simpo_gamma,
+            anchor_ratio=args.anchor_ratio,
+            neg_anchor_ratio=args.neg_anchor_ratio,
+            not_half_dpo_loss=args.not_half_dpo_loss,
+            pref_ftx=finetuning.pref_ftx,
+            chosen_lengths=lengths,
+            quirks=args.quirks,
+        )
+
+    def plotted(self, run: RunArguments) -> Sequence[str]:
+        """See `TreeStage.plotted`."""
+        from ...losses.mdpo import strategy_terms
+
+        terms = [term.name for term in strategy_terms(run.stage.strategy, run.stage.vtcl_mode)]
+        return [*dict.fromkeys(terms), "rewards/margins", "rewards/accuracies"] if terms else []
+
+
+STAGE = MDPOStage()
+
+__all__ = ["STAGE", "MDPOArguments", "MDPOStage"]

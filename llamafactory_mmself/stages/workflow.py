@@ -1,0 +1,176 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From arguments to a trained model, for every tree stage."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from peft import PeftModel
+from torch import nn
+from transformers.integrations import is_deepspeed_zero3_enabled
+
+from ..plugin import lf
+from ..tree.batch import Batch, DenseCollator
+from ..tree.dense import DenseScorer, bare_model
+from ..tree.reference import AdapterOff, FrozenModel, Reference
+from ..tree.scores import Scorer
+from .base import RunArguments, TreeStage
+from .dataset import load_tree_dataset
+from .sampling import FILLER
+from .trainer import TreeTrainer
+
+
+logger = lf.get_logger(__name__)
+
+
+class ContinuedAdapterError(ValueError):
+    """A reference that would not be the model that training starts from."""
+
+
+@dataclass(frozen=True)
+class StageCollator:
+    """Rows of a data set -> trees -> a batch."""
+
+    stage: TreeStage
+    run: RunArguments
+    rejected_crop: tuple[float, float] | None
+    collate: DenseCollator
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
+        """Collates rows; fillers are marked in `valid`."""
+        trees = [self.stage.tree(row, self.run, self.rejected_crop) for row in rows]
+        return self.collate(trees, [FILLER not in row for row in rows])
+
+
+def run_tree_stage(stage: TreeStage, run: RunArguments, callbacks: list[Any]) -> None:
+    """Trains and evaluates a tree stage.
+
+    Raises:
+        DataError: for rows that cannot be trained on.
+        ValueError: for settings that cannot work.
+    """
+    modules = lf.load_tokenizer(run.model)
+    tokenizer, processor = modules["tokenizer"], modules["processor"]
+    template = lf.get_template_and_fix_tokenizer(tokenizer, run.data)
+    encoder = lf.row_encoder(template, tokenizer, processor, run.data.cutoff_len)
+    check_reference(stage, run)
+    datasets = load_tree_dataset(stage, run, encoder)
+    model = lf.load_model(tokenizer, run.model, run.finetuning, run.training.do_train)
+    reference_model = load_reference(stage, run, model)
+
+    family = lf.family(template, tokenizer, processor, bare_model(model))
+    scorer = DenseScorer()
+    trainer = TreeTrainer(
+        stage=stage,
+        run=run,
+        scorer=scorer,
+        reference=_reference_maker(stage, run, scorer, model),
+        reference_model=reference_model,
+        processor=processor,
+        model=model,
+        data_collator=StageCollator(
+            stage, run, lf.rejected_crop(template.mm_plugin), DenseCollator(family, tokenizer.pad_token_id)
+        ),
+        callbacks=callbacks,
+        processing_class=tokenizer,
+        **datasets,
+    )
+    if run.training.do_train:
+        _train(trainer, stage, run, datasets)
+    if run.training.do_eval:
+        metrics = trainer.evaluate(metric_key_prefix="eval")
+        trainer.log_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics)
+    lf.create_modelcard_and_push(trainer, run.model, run.data, run.training, run.finetuning)
+
+
+def check_reference(stage: TreeStage, run: RunArguments) -> None:
+    """Refuses a continued adapter: with the adapter off, the reference would be the raw base, not this run's start.
+
+    Raises:
+        ContinuedAdapterError: with the two ways out.
+    """
+    adapters = run.model.adapter_name_or_path
+    if not (stage.needs_reference(run) and run.training.do_train and adapters) or run.finetuning.ref_model:
+        return
+    if run.finetuning.create_new_adapter and (reason := _not_mergeable(run)) is None:
+        return
+    reason = f"`create_new_adapter` does not take effect here: {reason}. " if run.finetuning.create_new_adapter else ""
+    raise ContinuedAdapterError(
+        f"Training would continue adapter {adapters[-1]} while its reference is the model without that adapter, so "
+        f"policy and reference would differ before the first step. {reason}Set `create_new_adapter: true` (the old "
+        "adapter is merged, a new one starts), or merge it with `llamafactory-cli export` first, or name the "
+        "reference with `ref_model` and `ref_model_adapters`."
+    )
+
+
+def _not_mergeable(run: RunArguments) -> str | None:
+    """Why LLaMA-Factory would continue the last adapter although a new one was asked for."""
+    if run.model.quantization_bit is not None:
+        return "the model is quantised, and adapters are not merged into quantised models"
+    if is_deepspeed_zero3_enabled():
+        return "adapters are not merged under DeepSpeed ZeRO-3"
+    if run.model.use_unsloth:
+        return "adapters are not merged with unsloth"
+    if run.model.use_kt:
+        return "adapters are not merged with KTransformers"
+    return None
+
+
+def load_reference(stage: TreeStage, run: RunArguments, model: nn.Module) -> nn.Module | None:
+    """The second model that serves as reference, or None where the policy itself can."""
+    if not stage.needs_reference(run):
+        return None
+    if run.finetuning.ref_model is not None:
+        return lf.create_ref_model(run.model, run.finetuning)
+    if run.training.do_train:
+        return None if isinstance(model, PeftModel) else lf.create_ref_model(run.model, run.finetuning)
+    if run.model.adapter_name_or_path is None:
+        logger.warning_rank0(
+            "Evaluation without `ref_model` or an adapter: the model is its own reference, so every margin is 0."
+        )
+        return model
+    logger.info_rank0("The reference of this evaluation is the model without its adapter.")
+    return lf.create_ref_model(
+        run.model, replace_finetuning(run.finetuning, ref_model=run.model.model_name_or_path)
+    )
+
+
+def replace_finetuning(finetuning: Any, **changes: Any) -> Any:
+    """A copy of finetuning arguments with some values changed, without parsing them again."""
+    import copy
+
+    changed = copy.copy(finetuning)
+    for name, value in changes.items():
+        setattr(changed, name, value)
+    return changed
+
+
+def _reference_maker(
+    stage: TreeStage, run: RunArguments, scorer: Scorer, model: nn.Module
+) -> Callable[[nn.Module | None], Reference | None]:
+    def make(reference_model: nn.Module | None) -> Reference | None:
+        if not stage.needs_reference(run):
+            return None
+        return AdapterOff(scorer) if reference_model is None else FrozenModel(scorer, reference_model)
+
+    return make
+
+
+def _train(trainer: TreeTrainer, stage: TreeStage, run: RunArguments, datasets: dict[str, Any]) -> None:
+    result = trainer.train(resume_from_checkpoint=run.training.resume_from_checkpoint)
+    trainer.save_model()
+    metrics = result.metrics
+    if run.finetuning.include_effective_tokens_per_second:
+        tokens = sum(len(row["chosen"]) + len(row["rejected"]) + 2 * len(row["prompt"]) for row in datasets["train_dataset"])
+        seconds = metrics["train_runtime"] * run.training.world_size
+        metrics["effective_tokens_per_sec"] = tokens * metrics["epoch"] / seconds
+    trainer.log_metrics("train", metrics)
+    trainer.save_metrics("train", metrics)
+    trainer.save_state()
+    if trainer.is_world_process_zero() and run.finetuning.plot_loss:
+        evaluated = datasets.get("eval_dataset")
+        names = [f"eval_{name}_loss" for name in evaluated] if isinstance(evaluated, dict) else ["eval_loss"]
+        lf.plot_loss(run.training.output_dir, keys=["loss", *stage.plotted(run), *names])

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scenes of coloured shapes on a grid: drawing, captions, and questions with their true answers.
+
+Everything random comes from the `random.Random` that is handed in, so one seed gives one world.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+from random import Random
+from typing import TYPE_CHECKING, Literal
+
+from .errors import ToyWorldError
+
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+COLOURS = {
+    "red": (222, 73, 66),
+    "green": (52, 158, 92),
+    "blue": (52, 112, 204),
+    "yellow": (244, 190, 46),
+    "purple": (146, 84, 186),
+}
+SHAPES = ("circle", "square", "triangle")
+DIRECTIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
+ROW_NAMES = {2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
+
+Kind = Literal["count", "exists", "relation", "describe"]
+
+
+@dataclass(frozen=True)
+class Thing:
+    """One coloured shape."""
+
+    colour: str
+    shape: str
+
+    def __str__(self) -> str:
+        return f"{self.colour} {self.shape}"
+
+
+@dataclass(frozen=True)
+class Scene:
+    """A grid of 2 or 3 rows and columns; `cells` go row by row, None is an empty cell."""
+
+    rows: int
+    columns: int
+    cells: tuple[Thing | None, ...]
+
+    def __post_init__(self) -> None:
+        if self.rows not in ROW_NAMES or self.columns not in ROW_NAMES or len(self.cells) != self.rows * self.columns:
+            raise ToyWorldError(
+                f"A scene has 2 or 3 rows and columns and one cell for each place; "
+                f"got {self.rows} rows, {self.columns} columns, {len(self.cells)} cells."
+            )
+
+    @property
+    def things(self) -> tuple[Thing, ...]:
+        """The shapes that are there, row by row."""
+        return tuple(thing for thing in self.cells if thing is not None)
+
+    def neighbour(self, thing: Thing, direction: str) -> Thing | None:
+        """What lies next to `thing` in a direction of `DIRECTIONS`; None for an empty place or the edge."""
+        row, column = divmod(self.cells.index(thing), self.columns)
+        row, column = row + DIRECTIONS[direction][0], column + DIRECTIONS[direction][1]
+        inside = 0 <= row < self.rows and 0 <= column < self.columns
+        return self.cells[row * self.columns + column] if inside else None
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question about a scene; `colour` and `shape` narrow it, `direction` is set for relations only."""
+
+    kind: Kind
+    colour: str | None = None
+    shape: str | None = None
+    direction: str | None = None
+
+    @property
+    def target(self) -> str:
+        """What is asked about, in the singular: "red circle", "red shape", "circle" or "shape"."""
+        return " ".join(filter(None, (self.colour, self.shape or "shape")))
+
+    @property
+    def text(self) -> str:
+        """The question as a user asks it."""
+        return {
+            "count": f"How many {self.target}s are there?",
+            "exists": f"Is there a {self.target}?",
+            "relation": f"What is {self.direction} the {self.target}?",
+            "describe": "Describe the picture.",
+        }[self.kind]
+
+    def matches(self, scene: Scene) -> tuple[Thing, ...]:
+        """The things of the scene that fit colour and shape."""
+        return tuple(t for t in scene.things if self.colour in (None, t.colour) and self.shape in (None, t.shape))
+
+
+def random_scene(rng: Random, rows: int = 2, columns: int = 2, fill: float = 0.75) -> Scene:
+    """Draws a scene; each cell is filled with probability `fill`, and one at least is filled."""
+    cells = [_random_thing(rng) if rng.random() < fill else None for _ in range(rows * columns)]
+    if not any(cells):
+        cells[rng.randrange(len(cells))] = _random_thing(rng)
+    return Scene(rows, columns, tuple(cells))
+
+
+def contradict(scene: Scene, rng: Random) -> Scene:
+    """Returns a scene that differs in one object: another colour, another shape, or gone if others remain."""
+    place = rng.choice([i for i, thing in enumerate(scene.cells) if thing is not None])
+    thing = scene.cells[place]
+    edit = rng.choice(("colour", "shape", "gone") if len(scene.things) > 1 else ("colour", "shape"))
+    other: Thing | None = None
+    if edit == "colour":
+        other = replace(thing, colour=rng.choice([c for c in COLOURS if c != thing.colour]))
+    elif edit == "shape":
+        other = replace(thing, shape=rng.choice([s for s in SHAPES if s != thing.shape]))
+    return replace(scene, cells=(*scene.cells[:place], other, *scene.cells[place + 1 :]))
+
+
+def caption(scene: Scene) -> str:
+    """Says what every row holds from left to right, for example "The top row holds a red circle, then nothing."."""
+    rows = []
+    for number, name in enumerate(ROW_NAMES[scene.rows]):
+        cells = scene.cells[number * scene.columns : (number + 1) * scene.columns]
+        rows.append(f"The {name} row holds {', then '.join(f'a {t}' if t else 'nothing' for t in cells)}.")
+    return " ".join(rows)
+
+
+def questions(scene: Scene) -> list[Question]:
+    """Lists the questions that have one clear answer in this scene, in a fixed order."""
+    asked = [Question("count"), *(Question("count", colour=c) for c in COLOURS)]
+    asked += [Question("count", shape=s) for s in SHAPES]
+    asked += [Question("exists", colour=c, shape=s) for c in COLOURS for s in SHAPES]
+    asked += [Question("relation", t.colour, t.shape, d) for t in dict.fromkeys(scene.things) for d in DIRECTIONS]
+    return [question for question in (*asked, Question("describe")) if answer(question, scene) is not None]
+
+
+def answer(question: Question, scene: Scene) -> str | None:
+    """Returns the true short answer: a number, "yes" or "no", what lies there ("a red circle" or "nothing"), a caption.
+
+    None when the scene gives no clear answer: a relation to something that is absent or there twice.
+    """
+    found = question.matches(scene)
+    if question.kind == "count":
+        return str(len(found))
+    if question.kind == "exists":
+        return "yes" if found else "no"
+    if question.kind == "describe":
+        return caption(scene)
+    if len(found) != 1:
+        return None
+    neighbour = scene.neighbour(found[0], question.direction)
+    return f"a {neighbour}" if neighbour else "nothing"
+
+
+def sentence(question: Question, short: str) -> str:
+    """Puts a short answer of `answer` into a sentence, for example "There are 2 red shapes."."""
+    if question.kind == "count":
+        return f"There is 1 {question.target}." if short == "1" else f"There are {short} {question.target}s."
+    if question.kind == "exists":
+        return f"Yes, there is a {question.target}." if short == "yes" else f"No, there is no {question.target}."
+    if question.kind == "relation":
+        return f"{short[0].upper()}{short[1:]} is {question.direction} the {question.target}."
+    return short
+
+
+def draw(scene: Scene, size: int = 112) -> Image:
+    """Draws the scene as a square RGB picture of `size` pixels a side, with smooth edges."""
+    from PIL import Image, ImageDraw
+
+    scale = 8
+    picture = Image.new("RGB", (size * scale, size * scale), (247, 244, 238))
+    pen = ImageDraw.Draw(picture)
+    side = size * scale / max(scene.rows, scene.columns)
+    left, top = (size * scale - side * scene.columns) / 2, (size * scale - side * scene.rows) / 2
+    for place, thing in enumerate(scene.cells):
+        row, column = divmod(place, scene.columns)
+        x, y = left + (column + 0.5) * side, top + (row + 0.5) * side
+        half = 0.46 * side
+        pen.rounded_rectangle((x - half, y - half, x + half, y + half), radius=0.1 * side, fill=(255, 255, 255))
+        if thing:
+            _draw_thing(pen, thing, x, y, 0.3 * side)
+    return picture.resize((size, size), Image.Resampling.LANCZOS)
+
+
+def _draw_thing(pen, thing: Thing, x: float, y: float, radius: float) -> None:
+    fill = COLOURS[thing.colour]
+    if thing.shape == "circle":
+        pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)
+    elif thing.shape == "square":
+        half = 0.88 * radius
+        pen.rounded_rectangle((x - half, y - half, x + half, y + half), radius=0.12 * radius, fill=fill)
+    else:
+        corners = [(x + 1.15 * radius * math.sin(a), y + 0.2 * radius - 1.15 * radius * math.cos(a)) for a in _THIRDS]
+        pen.polygon(corners, fill=fill)
+
+
+_THIRDS = (0.0, 2 * math.pi / 3, 4 * math.pi / 3)
+
+
+def _random_thing(rng: Random) -> Thing:
+    return Thing(rng.choice(tuple(COLOURS)), rng.choice(SHAPES))

@@ -1,0 +1,69 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The dense engine: each scored leaf is one padded row. It is the yardstick for every other engine."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from peft import PeftModel
+from torch import Tensor, nn
+
+from .batch import Batch
+from .head import scoring_head
+from .scores import Scores, ScoreTable
+from .vision import shared_features
+
+
+#: Parts of a batch that are not for the model.
+_OURS = frozenset({"valid", "score", "roles", "side", "shared"})
+
+
+def bare_model(model: nn.Module) -> Any:
+    """The transformers model under data-parallel, DeepSpeed and adapter wrappers."""
+    while not isinstance(model, PeftModel) and hasattr(model, "module"):
+        model = model.module
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
+class DenseScorer:
+    """Scores a dense batch with one forward of the wrapped model.
+
+    Raises:
+        RuntimeError: if the model changes the head's output after the head (soft-capped or scaled logits), so that
+            what comes back are not log-probs.
+    """
+
+    def __init__(self) -> None:
+        self._verified = False
+
+    def __call__(self, model: nn.Module, batch: Batch) -> ScoreTable:
+        """Log-probs of all roles; see `Scorer`."""
+        bare = bare_model(model)
+        head, score = bare.get_output_embeddings(), batch["score"]
+        vocab = bare.config.get_text_config().vocab_size
+        inputs = {name: value for name, value in batch.items() if name not in _OURS}
+        with (
+            shared_features(bare, batch.get("shared")),
+            scoring_head(head, score["rows"], score["positions"], score["targets"], vocab) as seen,
+        ):
+            logps = model(**inputs, use_cache=False, return_dict=True).logits
+        if not self._verified:
+            self._verify(bare, logps, seen[0])
+        return {
+            role: Scores(logps[where["index"]] * where["mask"], where["mask"]) if logps.numel() else _empty(where, logps)
+            for role, where in batch["roles"].items()
+        }
+
+    def _verify(self, bare: nn.Module, returned: Tensor, computed: Tensor) -> None:
+        """Once: what the model hands back is what its head computed."""
+        if returned.shape != computed.shape or not torch.equal(returned.float(), computed.float()):
+            raise RuntimeError(
+                f"{type(bare).__name__} changes the output of its head (soft-capped or scaled logits), so its "
+                "log-probs cannot be taken inside the head. This family is not supported by the tree stages."
+            )
+        self._verified = True
+
+
+def _empty(where: dict[str, Any], logps: Tensor) -> Scores:
+    return Scores(where["mask"] * logps.sum(), where["mask"])

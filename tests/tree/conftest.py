@@ -1,0 +1,131 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A tiny model of each family with its encoder, and trees of real rows."""
+
+from dataclasses import dataclass
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from llamafactory_mmself import _autoload
+from llamafactory_mmself.data.encode import RowEncoder, encode_pairs
+from llamafactory_mmself.data.rows import PreferenceRow, Turn
+from llamafactory_mmself.stages.mdpo.arguments import MDPOArguments
+from llamafactory_mmself.stages.mdpo.tree import build_tree
+from llamafactory_mmself.tree.batch import DenseCollator
+from llamafactory_mmself.tree.sample import SampleTree
+
+
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava", "mllama")
+TEMPLATES = {"qwen2_vl": "qwen2_vl", "qwen2_5_vl": "qwen2_vl", "qwen3_vl": "qwen3_vl_nothink"}
+
+
+@dataclass(frozen=True)
+class Lab:
+    """One family in float64."""
+
+    model: Any
+    template: Any
+    processor: Any
+    tokenizer: Any
+    encoder: RowEncoder
+    collate: DenseCollator
+    rows: list[PreferenceRow]
+
+    def trees(self, strategy: str = "orm", mode: str = "single", rows: Any = None) -> list[SampleTree]:
+        """Trees of the rows."""
+        arguments = MDPOArguments(strategy=strategy, vtcl_mode=mode)
+        segments = []
+        for row in rows or self.rows:
+            encoded, faults = encode_pairs(row, self.encoder)
+            assert not faults
+            segments += encoded
+        return [build_tree(item, arguments, None, seed=0) for item in segments]
+
+    def batch(self, trees: list[SampleTree], valid: Any = None) -> dict[str, Any]:
+        """A batch in float64."""
+        batch = self.collate(trees, valid)
+        return {
+            name: value.double() if torch.is_tensor(value) and value.is_floating_point() else value
+            for name, value in batch.items()
+        }
+
+
+@pytest.fixture(scope="session")
+def pictures(tmp_path_factory):
+    """Pictures of different sizes."""
+    folder = tmp_path_factory.mktemp("pictures")
+    paths = []
+    for place, (size, colour) in enumerate([((112, 112), "red"), ((140, 84), "green"), ((84, 140), "blue")]):
+        image = Image.new("RGB", size, "white")
+        ImageDraw.Draw(image).ellipse((10, 10, 60, 70), fill=colour)
+        image.save(folder / f"{place}.png")
+        paths.append(str(folder / f"{place}.png"))
+    return paths
+
+
+@pytest.fixture(scope="session")
+def make_lab(tiny_models, pictures):
+    """family -> Lab."""
+    _autoload.activate()
+    from transformers import AutoModelForImageTextToText
+
+    from llamafactory_mmself.plugin import lf
+
+    labs: dict[str, Lab] = {}
+
+    def row(number: int, question: str, chosen: str, rejected: str, images: list[int]) -> PreferenceRow:
+        first, second = (pictures[place] for place in images)
+        prompt = (Turn("user", f"<image>\n{question}"),)
+        return PreferenceRow(
+            f"row{number}", "rows.json", number, "", "", prompt, chosen, (rejected,), (first,), (second,)
+        )
+
+    rows = [
+        row(1, "What is shown?", "A red circle.", "A green square, and nothing else at all.", [0, 1]),
+        row(2, "How many shapes are there here?", "There is one shape.", "Two.", [1, 2]),
+        row(3, "What is shown?", "A blue circle is shown.", "Nothing.", [0, 2]),
+    ]
+
+    def make(family: str) -> Lab:
+        if family in labs:
+            return labs[family]
+        path = str(tiny_models(family))
+        arguments = {
+            "model_name_or_path": path,
+            "stage": "mdpo",
+            "template": TEMPLATES.get(family, family),
+            "output_dir": "unused",
+            "report_to": "none",
+        }
+        model_args, data_args, *_ = lf.get_train_args(arguments)
+        modules = lf.load_tokenizer(model_args)
+        tokenizer, processor = modules["tokenizer"], modules["processor"]
+        template = lf.get_template_and_fix_tokenizer(tokenizer, data_args)
+        model = AutoModelForImageTextToText.from_pretrained(path, dtype=torch.float64).eval()
+        labs[family] = Lab(
+            model,
+            template,
+            processor,
+            tokenizer,
+            lf.row_encoder(template, tokenizer, processor, 1024),
+            DenseCollator(lf.family(template, tokenizer, processor, model), tokenizer.pad_token_id),
+            rows,
+        )
+        return labs[family]
+
+    return make
+
+
+@pytest.fixture(params=FAMILIES)
+def lab(request, make_lab) -> Lab:
+    """Every family in turn."""
+    return make_lab(request.param)
+
+
+@pytest.fixture
+def namespace():
+    """A maker of plain objects."""
+    return SimpleNamespace
