@@ -92,25 +92,21 @@ class _LazyHook:
         if fullname not in TARGETS or mode() == "off":
             return None
         search = (_thread.get_ident(), fullname)
-        if search in self._searching:  # another finder asks all finders in turn
+        if search in self._searching:  # asked by itself, below, or by another finder that asks all finders
             return None
         self._searching.add(search)
         try:
-            spec = self._find_with_others(fullname, path, target)
+            spec = self._find(fullname, path, target)
         finally:
             self._searching.discard(search)
         if spec is not None and spec.loader is not None and hasattr(spec.loader, "exec_module"):
             spec.loader = _PatchingLoader(spec.loader)  # type: ignore[assignment]
         return spec
 
-    def _find_with_others(
-        self, fullname: str, path: "Sequence[str] | None", target: "ModuleType | None"
-    ) -> "ModuleSpec | None":
+    def _find(self, fullname: str, path: "Sequence[str] | None", target: "ModuleType | None") -> "ModuleSpec | None":
         for finder in tuple(sys.meta_path):
             find_spec = getattr(finder, "find_spec", None)
-            if finder is self or find_spec is None:
-                continue
-            spec: ModuleSpec | None = find_spec(fullname, path, target)
+            spec: ModuleSpec | None = find_spec(fullname, path, target) if find_spec is not None else None
             if spec is not None:
                 return spec
         return None

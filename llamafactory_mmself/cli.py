@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import sys
 from collections.abc import Sequence
@@ -82,19 +83,13 @@ def _validate(options: argparse.Namespace) -> int:
     from .data.validate import format_report
     from .validation import validate_config, validate_name
 
-    if Path(options.target).suffix in (".yaml", ".yml", ".json"):
-        reports = validate_config(Path(options.target), media=not options.no_media, progress=not options.json)
-    else:
-        media_dir = Path(options.media_dir or options.dataset_dir)
-        reports = [
-            validate_name(
-                options.target,
-                Path(options.dataset_dir),
-                media_dir,
-                media=not options.no_media,
-                progress=not options.json,
-            )
-        ]
+    target, checks = options.target, {"media": not options.no_media, "progress": not options.json}
+    with contextlib.redirect_stdout(sys.stderr):  # LLaMA-Factory logs to standard output
+        if Path(target).suffix in (".yaml", ".yml", ".json"):
+            reports = validate_config(Path(target), **checks)
+        else:
+            folder = Path(options.dataset_dir)
+            reports = [validate_name(target, folder, Path(options.media_dir or folder), **checks)]
     print(json.dumps([report.to_dict() for report in reports], indent=2) if options.json else format_report(reports))
     return 0 if all(report.ok for report in reports) else 1
 

@@ -38,7 +38,9 @@ def validate_config(config: Path, *, media: bool, progress: bool) -> list[Report
     sys.argv = ["llamafactory-cli", str(config)]
     model_args, data_args, training_args, finetuning_args, _ = lf.get_train_args(None)
     if finetuning_args.plugin_stage is None:
-        raise ValueError(f"{config} runs LLaMA-Factory's own stage `{finetuning_args.stage}`; this checks plugin stages.")
+        raise ValueError(
+            f"{config} runs LLaMA-Factory's own stage `{finetuning_args.stage}`; this checks plugin stages."
+        )
     stage = load_stage(finetuning_args.plugin_stage)
     if not isinstance(stage, TreeStage):
         raise ValueError(f"Stage `{stage.name}` does not read preference rows.")

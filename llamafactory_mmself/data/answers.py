@@ -11,6 +11,7 @@ from .terminal import quote
 from .turns import read_turn
 from .values import missing, read_optional_text, read_text
 
+
 PrefixReading = Literal["full", "suffix"]
 
 

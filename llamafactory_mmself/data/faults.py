@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from .terminal import count, display_width, hang, number_ranges, quote, table
 
+
 Level = Literal["error", "warning"]
 
 _SHOWN_IN_ERROR = 10

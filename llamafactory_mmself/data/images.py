@@ -11,6 +11,7 @@ from .faults import Fault
 from .rows import PreferenceRow
 from .terminal import quote
 
+
 Finding = tuple[str, str, str]
 
 WARNING_CODES = frozenset({"animated-image"})
@@ -136,6 +137,8 @@ def _not_an_image(path: str, shown: str) -> Finding:
 def _similar_name(path: str) -> str:
     """Points out a file that differs only in its suffix or in upper and lower case."""
     wanted = Path(path)
+    if not wanted.name:
+        return ""
     suffixes = (wanted.suffix.lower(), wanted.suffix.upper(), ".jpg", ".jpeg", ".JPG", ".png", ".webp")
     for candidate in (wanted.with_name(stem + end) for stem in (wanted.stem, wanted.stem.lower()) for end in suffixes):
         if candidate.name != wanted.name and candidate.is_file():

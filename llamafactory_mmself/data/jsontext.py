@@ -9,6 +9,7 @@ from typing import Any
 from .faults import DataError, Fault
 from .terminal import quote
 
+
 _MAX_DIGITS = 4000  # int() refuses more than 4300 digits
 
 

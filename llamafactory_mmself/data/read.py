@@ -15,6 +15,7 @@ from .rows import PreferenceRow, normalise
 from .schema import DATASET_INFO, EXTRA_COLUMNS, DatasetSchema, kind
 from .terminal import quote
 
+
 JSON_SUFFIXES = (".json", ".jsonl")
 OTHER_SUFFIXES = (".arrow", ".csv", ".parquet", ".txt")
 

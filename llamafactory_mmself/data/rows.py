@@ -16,6 +16,7 @@ from .schema import DatasetSchema, kind
 from .turns import Turn, read_prompt
 from .values import read_choices, read_json_text, read_scalar_text, read_tools, read_weight
 
+
 __all__ = ["FEATURES", "PreferenceRow", "PrefixReading", "Turn", "decide_prefix_reading", "normalise"]
 
 FEATURES: dict[str, Any] = {

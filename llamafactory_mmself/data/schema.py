@@ -12,6 +12,7 @@ from .faults import DataError, Fault, FaultLog
 from .jsontext import decode, parse
 from .terminal import quote
 
+
 DATASET_INFO = "dataset_info.json"
 
 LLAMAFACTORY_COLUMNS = (
@@ -117,7 +118,7 @@ class DatasetSchema:
                 '{"role_tag": "role", "content_tag": "content", "user_tag": "user", "assistant_tag": "assistant", '
                 '"system_tag": "system"}.'
             )
-            message = f"Preference rows cannot be read from the format `{quote(self.formatting)}`."
+            message = f"Rows of the format `{quote(self.formatting)}` cannot be checked here."
             log.error(f"{self.name}.formatting", "unsupported-formatting", message, fix)
         if not self.ranking:
             message = "The data set is not marked as one that holds chosen and rejected answers."

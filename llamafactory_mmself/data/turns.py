@@ -9,6 +9,7 @@ from .schema import DEFAULT_TAGS, DatasetSchema, kind, suggest
 from .terminal import quote
 from .values import missing, read_optional_text, read_text
 
+
 ROLE_TAGS = {
     "user_tag": "user",
     "assistant_tag": "assistant",

@@ -13,6 +13,7 @@ from .rows import PreferenceRow
 from .schema import DatasetSchema
 from .terminal import count, table
 
+
 REQUIRABLE = frozenset({"rejected_images", "prefix", "weights"})
 
 Encode = Callable[[PreferenceRow], list[Fault]]
@@ -155,7 +156,7 @@ def _select(faults: Sequence[Fault]) -> list[Fault]:
     for fault in faults:
         lines.setdefault(replace(fault, row=min(fault.row, 1)), []).append(fault)
     seen: dict[str, int] = {}
-    ranked = []
+    ranked: list[tuple[bool, bool, int, Fault]] = []
     for line in lines:
         seen[line.code] = seen.get(line.code, 0) + 1
         ranked.append((seen[line.code] > _SHOWN_PER_CODE, line.level != "error", len(ranked), line))

@@ -16,7 +16,7 @@ Sources: mDPO, arXiv 2406.11839; S-VCO, arXiv 2502.13928; OViP, arXiv 2505.15963
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -199,9 +199,7 @@ class _Batch:
         return self.margin(self.delta(winner) - self.delta(loser))
 
     def margin(self, margin: Tensor) -> Tensor:
-        return margin_loss(
-            margin, beta=self.beta, loss_type=self.loss_type, label_smoothing=self.label_smoothing
-        )
+        return margin_loss(margin, beta=self.beta, loss_type=self.loss_type, label_smoothing=self.label_smoothing)
 
 
 def _identity(role: str) -> str:
@@ -228,7 +226,7 @@ def _anchor(
     batch: _Batch,
     strategy: str,
     mode: str,
-    directions: list[Callable[[str], str]],
+    directions: Sequence[Callable[[str], str]],
     positive: float,
     negative: float,
     switch: bool,
@@ -244,7 +242,7 @@ def _anchor(
 
 
 def _preference_metrics(
-    batch: _Batch, strategy: str, mode: str, directions: list[Callable[[str], str]], terms: list[Term]
+    batch: _Batch, strategy: str, mode: str, directions: Sequence[Callable[[str], str]], terms: list[Term]
 ) -> dict[str, Tensor]:
     """Rewards beta * D, their margins and accuracies; each value [n * directions]."""
 

@@ -25,24 +25,27 @@ class ArgumentError(ValueError):
 
 #: LLaMA-Factory keys that no tree stage looks at.
 INERT_KEYS = frozenset(
-    # data
-    "packing neat_packing train_on_prompt mask_history eval_num_beams "
-    # training
-    "predict_with_generate do_predict sortish_sampler generation_max_length generation_num_beams "
-    "label_smoothing_factor train_sampling_strategy length_column_name "
-    # other stages' losses
-    "pref_bco_weight ld_alpha kto_chosen_weight kto_rejected_weight ppo_buffer_size ppo_epochs ppo_score_norm "
-    "ppo_target ppo_whiten_rewards reward_model reward_model_adapters reward_model_quantization_bit "
-    "reward_model_type compute_accuracy use_dft_loss use_asft_loss asft_alpha use_eaft_loss eaft_alpha "
-    # other back ends
-    "use_mca use_hyper_parallel hyper_parallel_args "
-    # sampling: the stages have rollout_* arguments of their own
-    "do_sample temperature top_p top_k num_beams max_length max_new_tokens repetition_penalty length_penalty "
-    "skip_special_tokens".split()
+    {
+        # data
+        *("packing", "neat_packing", "train_on_prompt", "mask_history", "eval_num_beams"),
+        # training
+        *("predict_with_generate", "do_predict", "sortish_sampler", "generation_max_length", "generation_num_beams"),
+        *("label_smoothing_factor", "train_sampling_strategy", "length_column_name"),
+        # losses of other stages
+        *("pref_bco_weight", "ld_alpha", "kto_chosen_weight", "kto_rejected_weight", "ppo_buffer_size", "ppo_epochs"),
+        *("ppo_score_norm", "ppo_target", "ppo_whiten_rewards", "reward_model", "reward_model_adapters"),
+        *("reward_model_quantization_bit", "reward_model_type", "compute_accuracy", "use_dft_loss"),
+        *("use_asft_loss", "asft_alpha", "use_eaft_loss", "eaft_alpha"),
+        # other back ends
+        *("use_mca", "use_hyper_parallel", "hyper_parallel_args"),
+        # sampling: stages that sample have rollout_* arguments of their own
+        *("do_sample", "temperature", "top_p", "top_k", "num_beams", "max_length", "max_new_tokens"),
+        *("repetition_penalty", "length_penalty", "skip_special_tokens"),
+    }
 )
 
 
-def install(module: ModuleType) -> list[str]:
+def install(module: Any) -> list[str]:
     """Patches `llamafactory.hparams.parser`; returns the replaced names."""
     stock = module.FinetuningArguments
     ours = _finetuning_arguments(stock)
@@ -73,7 +76,7 @@ def _finetuning_arguments(stock: Any) -> type:
     """A subclass of LLaMA-Factory's `FinetuningArguments` that knows our stages."""
 
     @dataclasses.dataclass
-    class FinetuningArguments(stock):  # type: ignore[misc,valid-type]
+    class FinetuningArguments(stock):
         stage: str = dataclasses.field(
             default="sft",
             metadata={

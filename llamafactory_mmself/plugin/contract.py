@@ -85,7 +85,9 @@ SYMBOLS: tuple[Symbol, ...] = (
     Symbol(_CONVERTER, "DATASET_CONVERTERS", "called", "see which formats there are"),
     Symbol(_TEMPLATE, "TEMPLATES", "replaced", "add our templates"),
     Symbol("llamafactory.data.mm_plugin", "PLUGINS", "called", "derive our image plugins"),
-    Symbol("llamafactory.data.parser", "get_dataset_list", "called", "read data sets", ("dataset_names", "dataset_dir")),
+    Symbol(
+        "llamafactory.data.parser", "get_dataset_list", "called", "read data sets", ("dataset_names", "dataset_dir")
+    ),
     Symbol("llamafactory.data.data_utils", "merge_dataset", "called", "mix", ("all_datasets", "data_args", "seed")),
     Symbol(
         "llamafactory.data.loader",
@@ -102,7 +104,9 @@ SYMBOLS: tuple[Symbol, ...] = (
         "load the model",
         ("tokenizer", "model_args", "finetuning_args", "is_trainable", "add_valuehead"),
     ),
-    Symbol(_UTILS, "create_ref_model", "called", "load a reference", ("model_args", "finetuning_args", "add_valuehead")),
+    Symbol(
+        _UTILS, "create_ref_model", "called", "load a reference", ("model_args", "finetuning_args", "add_valuehead")
+    ),
     Symbol(
         _UTILS,
         "create_custom_optimizer",

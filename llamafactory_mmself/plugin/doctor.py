@@ -52,10 +52,16 @@ class Findings:
     failures: tuple[str, ...]
 
     @property
+    def problems(self) -> list[str]:
+        """Everything that is wrong, a sentence each."""
+        stages = [stage.problem for stage in self.stages if stage.problem]
+        symbols = [symbol.problem for symbol in self.symbols if symbol.problem]
+        return [*stages, *symbols, *self.failures]
+
+    @property
     def healthy(self) -> bool:
         """Whether every stage can be loaded and every symbol is as expected."""
-        problems = [item.problem for item in (*self.stages, *self.symbols) if item.problem]
-        return not problems and not self.failures
+        return not self.problems
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -85,11 +91,14 @@ def examine() -> Findings:
 def format_findings(findings: Findings) -> str:
     """Lays findings out for a terminal."""
     found = findings.packages["llamafactory"]
-    tested = "tested with it" if found == findings.tested_llamafactory else f"tested with {findings.tested_llamafactory}"
+    tested = (
+        "tested with it" if found == findings.tested_llamafactory else f"tested with {findings.tested_llamafactory}"
+    )
     lines = [
         f"llamafactory-mmself {findings.plugin} on Python {sys.version.split()[0]}",
         f"LLaMA-Factory {found} ({tested})",
-        "other packages: " + ", ".join(f"{name} {ver or '-'}" for name, ver in findings.packages.items() if name != "llamafactory"),
+        "other packages: "
+        + ", ".join(f"{name} {ver or '-'}" for name, ver in findings.packages.items() if name != "llamafactory"),
         f"{_autoload.SWITCH}: {findings.switch}; plugin {_activity(findings)}",
         "",
         "Stages:",
@@ -102,10 +111,10 @@ def format_findings(findings: Findings) -> str:
         for item in findings.symbols:
             if item.kind == kind:
                 lines.append(f"    {item.symbol:<58} to {item.why}  {_mark(item.problem)}")
-    problems = [item.problem for item in (*findings.stages, *findings.symbols) if item.problem]
-    problems += list(findings.failures)
-    lines += ["", "All is well." if not problems else "Problems:"]
-    lines += [textwrap.fill(problem, 110, initial_indent="  - ", subsequent_indent="    ") for problem in problems]
+    lines += ["", "All is well." if findings.healthy else "Problems:"]
+    lines += [
+        textwrap.fill(problem, 110, initial_indent="  - ", subsequent_indent="    ") for problem in findings.problems
+    ]
     return "\n".join(lines)
 
 
@@ -115,7 +124,9 @@ def _activity(findings: Findings) -> str:
     return {
         "off": "is off",
         "manual": "waits for `mmself train` or a patched LLaMA-Factory",
-    }.get(findings.switch, "is NOT active: its .pth file is missing from site-packages; reinstall, or use `mmself train`")
+    }.get(
+        findings.switch, "is NOT active: its .pth file is missing from site-packages; reinstall, or use `mmself train`"
+    )
 
 
 def _mark(problem: str | None) -> str:

@@ -3,14 +3,16 @@
 
 from __future__ import annotations
 
-from types import ModuleType
+from pathlib import Path
 from typing import Any
 
-from ..data.schema import DatasetSchema
+from ..data.faults import DataError
+from ..data.rows import PreferenceRow, normalise
+from ..data.schema import DEFAULT_TAGS, EXTRA_COLUMNS, LLAMAFACTORY_COLUMNS, DatasetSchema
 from .registry import format_names, load_format
 
 
-def install(module: ModuleType) -> list[str]:
+def install(module: Any) -> list[str]:
     """Makes LLaMA-Factory's converter look-up fall back to entry points; returns the replaced names."""
     original = module.get_dataset_converter
 
@@ -28,3 +30,59 @@ def install(module: ModuleType) -> list[str]:
 
     module.get_dataset_converter = get_dataset_converter
     return ["get_dataset_converter"]
+
+
+class MMSelfConverter:
+    """Lets LLaMA-Factory's own stages read our preference files, with `"formatting": "mmself"`.
+
+    Stage `dpo` (a data set with `ranking`) gets the chosen and the first rejected answer with the real pictures; `sft`
+    (without `ranking`) gets the chosen answer. Rejected pictures, prefixes and weights are left out.
+
+    Raises:
+        DataError: for a row that cannot be read, with its faults.
+    """
+
+    def __init__(self, dataset_attr: Any, data_args: Any) -> None:
+        columns = {column: getattr(dataset_attr, column) for column in LLAMAFACTORY_COLUMNS}
+        tags = {tag: getattr(dataset_attr, tag) for tag in DEFAULT_TAGS}
+        self._ranking: bool = dataset_attr.ranking
+        self._media_dir = Path(data_args.media_dir)
+        self._schema = DatasetSchema(
+            name=str(dataset_attr),
+            file_name=dataset_attr.dataset_name,
+            formatting="sharegpt",
+            ranking=True,
+            columns={"chosen": "chosen", "rejected": "rejected", "images": "images"}
+            | {column: key for column, key in columns.items() if key}
+            | {column: column for column in EXTRA_COLUMNS if column not in columns.values()},
+            tags={tag: word for tag, word in tags.items() if word},
+        )
+        self._row = 0
+
+    def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
+        """One row in LLaMA-Factory's aligned form."""
+        self._row += 1
+        row, faults = normalise(
+            {key: value for key, value in example.items() if value is not None},
+            self._schema,
+            file=self._schema.file_name or self._schema.name,
+            row=self._row,
+            media_dir=self._media_dir,
+            prefix_reading=None,
+        )
+        if row is None:
+            raise DataError(faults)
+        return _aligned(row, self._ranking)
+
+
+def _aligned(row: PreferenceRow, ranking: bool) -> dict[str, Any]:
+    answers = [row.chosen, row.rejected[0]] if ranking else [row.chosen]
+    return {
+        "_prompt": [turn._asdict() for turn in row.prompt],
+        "_response": [{"role": "assistant", "content": text} for text in answers],
+        "_system": row.system,
+        "_tools": row.tools,
+        "_images": list(row.images) or None,
+        "_videos": list(row.videos) or None,
+        "_audios": None,
+    }

@@ -13,6 +13,7 @@ import torch.nn.functional as F
 from llamafactory.data.converter import DATASET_CONVERTERS, get_dataset_converter
 from llamafactory.data.data_utils import merge_dataset, split_dataset
 from llamafactory.data.loader import _load_single_dataset
+from llamafactory.data.mm_plugin import BasePlugin
 from llamafactory.data.parser import DatasetAttr, get_dataset_list
 from llamafactory.data.template import get_template_and_fix_tokenizer
 from llamafactory.extras import logging
@@ -66,7 +67,10 @@ __all__ = [
     "split_dataset",
 ]
 
-get_logger = logging.get_logger
+
+def get_logger(name: str) -> Any:
+    """A logger below LLaMA-Factory's own, so that its handlers and its verbosity hold for ours."""
+    return logging.get_logger(f"llamafactory.{name.removeprefix('llamafactory_')}")
 
 
 def row_encoder(template: Any, tokenizer: Any, processor: Any, cutoff_len: int) -> RowEncoder:
@@ -115,8 +119,7 @@ def family(template: Any, tokenizer: Any, processor: Any, model: Any) -> Family:
 
 def _own_inputs(plugin: Any) -> bool:
     """Whether a plugin builds its inputs from more than the pictures (token types, bounds, masks)."""
-    base = type(plugin).__mro__[-3]
-    return type(plugin).get_mm_inputs is not base.get_mm_inputs
+    return type(plugin).get_mm_inputs is not BasePlugin.get_mm_inputs
 
 
 def _filler(plugin: Any, tokenizer: Any, processor: Any) -> Row | None:
@@ -145,18 +148,25 @@ def _cross_inputs(
         tiles = built.pop("num_tiles")
         image_token = processor.image_token_id
         token_masks = [get_cross_attention_token_mask(list(row), image_token) for row in ids]
-        mask = convert_sparse_cross_attention_mask_to_dense(
+        dense = convert_sparse_cross_attention_mask_to_dense(
             token_masks,
             num_tiles=[tiles[place] if place >= 0 else [] for place in places],
             max_num_tiles=processor.image_processor.max_image_tiles,
             length=max(len(row) for row in ids),
         )
-        mask = torch.from_numpy(mask)
+        mask = torch.from_numpy(dense)
         most = built["pixel_values"].shape[1]
         padding = (0, 0, 0, most - mask.shape[2], 0, length - mask.shape[1])
         return built | {"cross_attention_mask": F.pad(mask, padding)}
 
     return inputs
+
+
+def _refuse_binary(value: Any) -> Any:
+    raise ValueError(
+        f"A row holds {type(value).__name__} data. The tree stages take pictures as files: save them to a folder and "
+        "put their paths into the rows."
+    )
 
 
 class _Unchanged:
@@ -166,17 +176,15 @@ class _Unchanged:
         pass
 
     def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
-        return {"raw": json.dumps(example, ensure_ascii=False, default=str)}
+        return {"raw": json.dumps(dict(example), ensure_ascii=False, default=_refuse_binary)}
 
 
 def load_raw_dataset(attr: DatasetAttr, model_args: Any, data_args: Any, training_args: Any) -> list[dict[str, Any]]:
     """Rows of a data set that is not a local JSON file, through LLaMA-Factory's own loaders (hubs, scripts, cloud)."""
     DATASET_CONVERTERS.setdefault("mmself_raw", _Unchanged)
     attr = copy.copy(attr)
-    attr.formatting = "mmself_raw"  # type: ignore[assignment]
+    attr.formatting = "mmself_raw"
     return [json.loads(row["raw"]) for row in _load_single_dataset(attr, model_args, data_args, training_args)]
-
-
 
 
 def convert_row(row: dict[str, Any], attr: DatasetAttr, data_args: Any) -> dict[str, Any]:

@@ -49,7 +49,13 @@ class Stage(Protocol):
     inert: frozenset[str] | None
 
     def check(
-        self, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any, stage_args: Any, given: frozenset[str]
+        self,
+        model_args: Any,
+        data_args: Any,
+        training_args: Any,
+        finetuning_args: Any,
+        stage_args: Any,
+        given: frozenset[str],
     ) -> None:
         """Refuses combinations that cannot work, before anything is loaded; `given` names the keys the user set."""
         ...
@@ -82,7 +88,13 @@ class TreeStage(ABC):
     inert: frozenset[str] | None = None
 
     def check(
-        self, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any, stage_args: Any, given: frozenset[str]
+        self,
+        model_args: Any,
+        data_args: Any,
+        training_args: Any,
+        finetuning_args: Any,
+        stage_args: Any,
+        given: frozenset[str],
     ) -> None:
         """See `Stage.check`."""
         return None

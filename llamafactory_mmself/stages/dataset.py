@@ -78,8 +78,11 @@ def encoding_fingerprint(stage: TreeStage, run: RunArguments, encoder: RowEncode
         "stage": stage.name,
         "encoding": str(ENCODING_VERSION),
         "template": f"{run.data.template} {_digest(template)}",
-        "tokenizer": _digest(encoder.tokenizer.backend_tokenizer.to_str() if encoder.tokenizer.is_fast else
-                             sorted(encoder.tokenizer.get_vocab().items())),
+        "tokenizer": _digest(
+            encoder.tokenizer.backend_tokenizer.to_str()
+            if encoder.tokenizer.is_fast
+            else sorted(encoder.tokenizer.get_vocab().items())
+        ),
         "processor": _digest(encoder.processor.image_processor.to_dict() if encoder.processor else None),
         "cutoff_len": str(encoder.cutoff_len),
         "image_pixels": f"{model.image_min_pixels} to {model.image_max_pixels}",
@@ -95,7 +98,8 @@ def _load_tokenized(path: str, fingerprint: dict[str, str], run: RunArguments) -
     file = Path(path, FINGERPRINT_FILE)
     if not file.exists():
         raise DataError(
-            (), f"{path} holds no data set of a tree stage ({FINGERPRINT_FILE} is missing): give another tokenized_path."
+            (),
+            f"{path} holds no data set of a tree stage ({FINGERPRINT_FILE} is missing): give another tokenized_path.",
         )
     saved = json.loads(file.read_text(encoding="utf-8"))
     differences = [
@@ -105,8 +109,9 @@ def _load_tokenized(path: str, fingerprint: dict[str, str], run: RunArguments) -
     ]
     if differences:
         raise DataError(
-            (), f"The tokenised data set at {path} was made with other settings ({'; '.join(differences)}): "
-            "delete it or give another tokenized_path."
+            (),
+            f"The tokenised data set at {path} was made with other settings ({'; '.join(differences)}): "
+            "delete it or give another tokenized_path.",
         )
     logger.warning_rank0("A tokenised data set from disk ignores all other data arguments.")
     module = _module(load_from_disk(path))
@@ -185,7 +190,7 @@ def schema_of(name: str, attr: Any) -> DatasetSchema:
         formatting=attr.formatting,
         ranking=attr.ranking,
         columns={key: value for key, value in columns.items() if value}
-        | {column: column for column in EXTRA_COLUMNS},
+        | {column: column for column in EXTRA_COLUMNS if column not in columns.values()},
         tags={key: value for key, value in tags.items() if value},
     )
 
@@ -217,7 +222,7 @@ def _converted(row: dict[str, Any], attr: Any, data_args: Any) -> dict[str, Any]
         "tools": aligned.get("_tools") or "",
     }
     extras = {key: aligned[f"_{key}"] for key in ("id", "prefix", "prefix_l", "weights") if f"_{key}" in aligned}
-    return {key: value for key, value in (result | extras).items() if value not in (None, [], "")}
+    return {key: value for key, value in result.items() if value not in (None, [], "")} | extras
 
 
 def _apply_policy(faults: Sequence[Fault], policy: str, name: str) -> None:
@@ -228,15 +233,16 @@ def _apply_policy(faults: Sequence[Fault], policy: str, name: str) -> None:
     for fault, *others in groups.values():
         if fault.level == "warning":
             more = f" ({len(others)} more rows like this)" if others else ""
-            logger.warning_rank0(f"{fault.file}, row {fault.row}, `{fault.field}`: {fault.message}{more}")
+            logger.warning_rank0(f"{fault}{more}")
     errors = [fault for fault in faults if fault.level == "error"]
     if not errors:
         return
     if policy == "error":
         raise DataError(
-            errors, f"`mmself validate` lists every fault of `{name}`; `invalid_rows: drop` drops such rows and counts them."
+            errors,
+            f"`mmself validate` lists every fault of `{name}`; `invalid_rows: drop` drops such rows and counts them.",
         )
-    dropped = len({(fault.file, fault.row) for fault in errors})
+    dropped = len({(fault.file, fault.row) for fault in errors if fault.row})
     counts = ", ".join(f"{len(group)} {code.split('/')[1]}" for code, group in groups.items() if code[0] == "e")
     logger.warning_rank0(f"Data set `{name}`: {dropped} rows dropped ({counts}).")
 
@@ -276,8 +282,9 @@ def split_by_key(dataset: Dataset, val_size: float, seed: int) -> tuple[Dataset,
     held_out = np.isin(keys, list(chosen))
     if held_out.all() or not held_out.any():
         raise DataError(
-            (), f"val_size {val_size} cannot be split off {len(dataset)} rows with {len(counts)} different ids "
-            "(rows of one id, or of one question and picture, stay together). Give an eval_dataset instead."
+            (),
+            f"val_size {val_size} cannot be split off {len(dataset)} rows with {len(counts)} different ids "
+            "(rows of one id, or of one question and picture, stay together). Give an eval_dataset instead.",
         )
     return dataset.select(np.flatnonzero(~held_out)), dataset.select(np.flatnonzero(held_out))
 

@@ -10,6 +10,10 @@ import torch
 from torch.utils.data import Dataset, Sampler
 
 
+#: Key that marks a filler row.
+FILLER = "_filler"
+
+
 class Rows(Sized, Protocol):
     """A data set with rows by index."""
 
@@ -53,10 +57,19 @@ class EpochSampler(Sampler[int]):
 
 
 class PaddedRows(Dataset[dict[str, Any]]):
-    """A data set that answers filler indices with a copy of its first row, marked as a filler."""
+    """A data set that answers filler indices with a copy of its first row, marked as a filler.
 
-    def __init__(self, rows: Rows) -> None:
+    It hands the epoch on to its sampler: on several ranks, accelerate's loader of a resumed epoch does not find the
+    sampler, which it wraps once more.
+    """
+
+    def __init__(self, rows: Rows, sampler: EpochSampler) -> None:
         self._rows = rows
+        self._sampler = sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        """See `EpochSampler.set_epoch`."""
+        self._sampler.set_epoch(epoch)
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -65,6 +78,3 @@ class PaddedRows(Dataset[dict[str, Any]]):
         if index < len(self._rows):
             return self._rows[index]
         return {**self._rows[0], FILLER: True}
-
-
-FILLER = "_filler"

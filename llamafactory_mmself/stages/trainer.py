@@ -76,6 +76,8 @@ class TreeTrainer(Trainer):
                 _disable_dropout(model)
         run.training.accelerator_config.dispatch_batches = False  # the dispatcher would slice pixels by rows
         super().__init__(args=run.training, **kwargs)
+        if self.args.device.type == "cpu" and self.args.world_size > 1:
+            _allow_numbered_cpus()
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the weight of all ranks and micro-batches
         self._reference = reference(self._prepare_reference(reference_model))
         if processor is not None:
@@ -119,7 +121,9 @@ class TreeTrainer(Trainer):
 
     # Batches: no row is repeated to fill up ranks.
 
-    def _get_dataloader(self, dataset: Any, description: str, batch_size: int, *args: Any, **kwargs: Any) -> DataLoader:
+    def _get_dataloader(
+        self, dataset: Any, description: str, batch_size: int, *args: Any, **kwargs: Any
+    ) -> DataLoader:
         if isinstance(dataset, torch.utils.data.IterableDataset) or not hasattr(dataset, "__len__"):
             return super()._get_dataloader(dataset, description, batch_size, *args, **kwargs)
         training = kwargs.get("is_training", False)
@@ -130,7 +134,7 @@ class TreeTrainer(Trainer):
             len(dataset), 1 if drop_last else batch_size * self.args.world_size, seed if shuffled else None
         )
         kwargs["sampler_fn"] = lambda rows: sampler
-        return super()._get_dataloader(PaddedRows(dataset), description, batch_size, *args, **kwargs)
+        return super()._get_dataloader(PaddedRows(dataset, sampler), description, batch_size, *args, **kwargs)
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor:
         """Samples of all ranks and micro-batches of a step; fillers are none."""
@@ -194,6 +198,18 @@ class TreeTrainer(Trainer):
 
 def _select(table: ScoreTable, samples: Tensor) -> ScoreTable:
     return {role: scores.select(samples) for role, scores in table.items()}
+
+
+def _allow_numbered_cpus() -> None:
+    """Lets torch.load place tensors on `cpu:0`, the device of data-parallel CPU ranks, which it does not know.
+
+    Without it, a checkpoint of a run with several CPU processes cannot be resumed.
+    """
+
+    def restore(storage: Any, location: str) -> Any:
+        return storage if location.startswith("cpu:") else None
+
+    torch.serialization.register_package(100, lambda storage: None, restore)
 
 
 def _disable_dropout(model: nn.Module) -> None:

@@ -133,9 +133,7 @@ def load_reference(stage: TreeStage, run: RunArguments, model: nn.Module) -> nn.
         )
         return model
     logger.info_rank0("The reference of this evaluation is the model without its adapter.")
-    return lf.create_ref_model(
-        run.model, replace_finetuning(run.finetuning, ref_model=run.model.model_name_or_path)
-    )
+    return lf.create_ref_model(run.model, replace_finetuning(run.finetuning, ref_model=run.model.model_name_or_path))
 
 
 def replace_finetuning(finetuning: Any, **changes: Any) -> Any:
@@ -164,7 +162,9 @@ def _train(trainer: TreeTrainer, stage: TreeStage, run: RunArguments, datasets: 
     trainer.save_model()
     metrics = result.metrics
     if run.finetuning.include_effective_tokens_per_second:
-        tokens = sum(len(row["chosen"]) + len(row["rejected"]) + 2 * len(row["prompt"]) for row in datasets["train_dataset"])
+        tokens = sum(
+            len(row["chosen"]) + len(row["rejected"]) + 2 * len(row["prompt"]) for row in datasets["train_dataset"]
+        )
         seconds = metrics["train_runtime"] * run.training.world_size
         metrics["effective_tokens_per_sec"] = tokens * metrics["epoch"] / seconds
     trainer.log_metrics("train", metrics)

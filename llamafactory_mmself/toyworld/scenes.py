@@ -139,7 +139,7 @@ def questions(scene: Scene) -> list[Question]:
 
 
 def answer(question: Question, scene: Scene) -> str | None:
-    """Returns the true short answer: a number, "yes" or "no", what lies there ("a red circle" or "nothing"), a caption.
+    """Returns the true short answer: a number, "yes" or "no", "a red circle" or "nothing", or a caption.
 
     None when the scene gives no clear answer: a relation to something that is absent or there twice.
     """
@@ -183,7 +183,7 @@ def draw(scene: Scene, size: int = 112) -> Image:
         pen.rounded_rectangle((x - half, y - half, x + half, y + half), radius=0.1 * side, fill=(255, 255, 255))
         if thing:
             _draw_thing(pen, thing, x, y, 0.3 * side)
-    return picture.resize((size, size), Image.Resampling.LANCZOS)
+    return picture.reduce(scale)
 
 
 def _draw_thing(pen, thing: Thing, x: float, y: float, radius: float) -> None:

@@ -21,9 +21,10 @@ _OURS = frozenset({"valid", "score", "roles", "side", "shared"})
 
 def bare_model(model: nn.Module) -> Any:
     """The transformers model under data-parallel, DeepSpeed and adapter wrappers."""
-    while not isinstance(model, PeftModel) and hasattr(model, "module"):
-        model = model.module
-    return model.get_base_model() if isinstance(model, PeftModel) else model
+    inner: Any = model
+    while not isinstance(inner, PeftModel) and hasattr(inner, "module"):
+        inner = inner.module
+    return inner.get_base_model() if isinstance(inner, PeftModel) else inner
 
 
 class DenseScorer:
@@ -51,7 +52,9 @@ class DenseScorer:
         if not self._verified:
             self._verify(bare, logps, seen[0])
         return {
-            role: Scores(logps[where["index"]] * where["mask"], where["mask"]) if logps.numel() else _empty(where, logps)
+            role: Scores(logps[where["index"]] * where["mask"], where["mask"])
+            if logps.numel()
+            else _empty(where, logps)
             for role, where in batch["roles"].items()
         }
 

@@ -22,7 +22,9 @@ LOGITS_BUDGET = 2**26
 
 
 @contextmanager
-def scoring_head(head: nn.Module, rows: Tensor, positions: Tensor, targets: Tensor, vocab: int) -> Iterator[list[Tensor]]:
+def scoring_head(
+    head: nn.Module, rows: Tensor, positions: Tensor, targets: Tensor, vocab: int
+) -> Iterator[list[Tensor]]:
     """Makes the head return log-probs of given tokens instead of logits, while the context is open.
 
     The model is still called as a whole, through whatever wraps it (DDP, DeepSpeed, FSDP, autocast): calling the inner
@@ -46,12 +48,12 @@ def scoring_head(head: nn.Module, rows: Tensor, positions: Tensor, targets: Tens
         seen.append(chunked_logps(original, states[rows, positions], targets, max(1, LOGITS_BUDGET // vocab)))
         return seen[-1]
 
-    head.forward = forward  # type: ignore[method-assign]
+    head.forward = forward
     try:
         yield seen
     finally:
         if own:
-            head.forward = original  # type: ignore[method-assign]
+            head.forward = original
         else:
             del head.forward
 
@@ -76,8 +78,5 @@ def chunked_logps(head: Callable[[Tensor], Tensor], states: Tensor, targets: Ten
     if not torch.is_grad_enabled():
         return torch.cat([logps(part, wanted) for part, wanted in pieces])
     return torch.cat(
-        [
-            checkpoint(logps, part, wanted, use_reentrant=False, preserve_rng_state=False)  # type: ignore[misc]
-            for part, wanted in pieces
-        ]
+        [checkpoint(logps, part, wanted, use_reentrant=False, preserve_rng_state=False) for part, wanted in pieces]
     )

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 from peft import PeftModel
@@ -52,6 +52,7 @@ class FrozenModel:
 
 
 def _peft_model(model: nn.Module) -> PeftModel:
-    while not isinstance(model, PeftModel):
-        model = model.module
-    return model
+    inner: Any = model
+    while not isinstance(inner, PeftModel):
+        inner = inner.module
+    return inner

@@ -147,4 +147,6 @@ def cut_spans(ids: Sequence[int], spans: Sequence[int]) -> list[int]:
         spans: start and end of each span in turn: [start0, end0, start1, end1, ...], ascending.
     """
     edges = [0, *spans, len(ids)]
-    return [token for position, (start, end) in enumerate(pairwise(edges)) if position % 2 == 0 for token in ids[start:end]]
+    return [
+        token for position, (start, end) in enumerate(pairwise(edges)) if position % 2 == 0 for token in ids[start:end]
+    ]

@@ -14,8 +14,9 @@ from llamafactory_mmself.losses.pairs import margin_loss, reference_free_loss
 
 ROLES = ("cc", "cr", "rc", "rr", "cn", "rn")
 SETTINGS = (
-    "strategy text_only beta loss_type label_smoothing anchor_ratio neg_anchor_ratio not_half_dpo_loss pref_ftx"
-).split()
+    *("strategy", "text_only", "beta", "loss_type", "label_smoothing"),
+    *("anchor_ratio", "neg_anchor_ratio", "not_half_dpo_loss", "pref_ftx"),
+)
 
 
 def table(seed: int, n: int = 3) -> dict[str, torch.Tensor]:

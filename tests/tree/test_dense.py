@@ -24,7 +24,9 @@ def alone(lab, tree, role):
     if "image_grid_thw" in inputs:
         inputs["mm_token_type_ids"] = (input_ids == lab.model.config.image_token_id).long()
     logits = lab.model(input_ids=input_ids, **inputs).logits
-    labels = torch.tensor([[token if scored else -100 for token, scored in zip(ids, tree.roles[role].scored)]])
+    labels = torch.tensor(
+        [[token if scored else -100 for token, scored in zip(ids, tree.roles[role].scored, strict=True)]]
+    )
     return sequence_logps(logits, labels)[0]
 
 
@@ -48,11 +50,17 @@ def test_gradients_are_those_of_the_sequences_alone(lab):
     def gradients(total):
         lab.model.zero_grad()
         total.backward()
-        return {name: parameter.grad.clone() for name, parameter in lab.model.named_parameters() if parameter.grad is not None}
+        return {
+            name: parameter.grad.clone()
+            for name, parameter in lab.model.named_parameters()
+            if parameter.grad is not None
+        }
 
     scores = DenseScorer()(lab.model, lab.batch(trees))
     found = gradients(sum((weights[role] * scores[role].sums).sum() for role in roles))
-    singles = (weights[role][place] * alone(lab, tree, role).sum() for role in roles for place, tree in enumerate(trees))
+    singles = (
+        weights[role][place] * alone(lab, tree, role).sum() for role in roles for place, tree in enumerate(trees)
+    )
     expected = gradients(sum(singles))
     assert any("vision" in name or "visual" in name for name in expected)
     assert set(expected) <= set(found)
@@ -76,7 +84,9 @@ def test_a_batch_without_pictures_still_runs_the_tower(lab):
     """Otherwise ranks would wait for each other; the filler row changes nothing."""
     from dataclasses import replace
 
-    row = replace(lab.rows[0], prompt=(lab.rows[0].prompt[0]._replace(content="Hello"),), images=(), rejected_images=())
+    row = replace(
+        lab.rows[0], prompt=(lab.rows[0].prompt[0]._replace(content="Hello"),), images=(), rejected_images=()
+    )
     trees = lab.trees("dpo", rows=[row])
     batch = lab.batch(trees)
     assert "pixel_values" in batch and len(batch["input_ids"]) == 3

@@ -29,7 +29,13 @@ class MDPOStage(TreeStage):
     help = "preferences between answers and between pictures (DPO, mDPO, S-VCO, OViP)."
 
     def check(
-        self, model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any, stage_args: Any, given: frozenset[str]
+        self,
+        model_args: Any,
+        data_args: Any,
+        training_args: Any,
+        finetuning_args: Any,
+        stage_args: Any,
+        given: frozenset[str],
     ) -> None:
         """See `Stage.check`; also resolves the default of `anchor_ratio`."""
         from ...plugin.lf import get_logger

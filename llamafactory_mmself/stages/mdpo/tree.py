@@ -1,12 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """The tree of an image-side preference row.
 
-    head -- real picture and question --+-- chosen    cc
-         |                              +-- rejected  cr
-         +- rejected picture ... -------+-- chosen    rc
-         |                              +-- rejected  rr
-         +- question, no picture -------+-- chosen    cn
-                                        +-- rejected  rn
+head -- real picture and question --+-- chosen    cc
+     |                              +-- rejected  cr
+     +- rejected picture ... -------+-- chosen    rc
+     |                              +-- rejected  rr
+     +- question, no picture -------+-- chosen    cn
+                                    +-- rejected  rn
 """
 
 from __future__ import annotations

@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,7 +17,15 @@ if TYPE_CHECKING:
 
     from .parts import Parts
 
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava", "mllama")
+# The LLaMA-Factory template that fits each family.
+TEMPLATES = {
+    "qwen2_vl": "qwen2_vl",
+    "qwen2_5_vl": "qwen2_vl",
+    "qwen3_vl": "qwen3_vl_nothink",
+    "llava": "llava",
+    "mllama": "mllama",
+}
+FAMILIES = tuple(TEMPLATES)
 MARKER = "toy_model.json"  # names the files that we wrote, so that we only ever replace our own
 
 

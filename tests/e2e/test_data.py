@@ -1,0 +1,139 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Data sets in all the ways LLaMA-Factory lets users give them."""
+
+import json
+import logging
+import shutil
+
+import pytest
+
+from llamafactory_mmself.data.faults import DataError
+
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+
+@pytest.fixture
+def data(project_root, tmp_path):
+    """A writable copy of the shipped data."""
+    folder = tmp_path / "data"
+    shutil.copytree(project_root / "data", folder)
+    return folder
+
+
+@pytest.mark.parametrize("name", ["mmself_pairs", "mmself_pairs_columns", "dummy", "ovip_eval"])
+def test_shipped_two_image_sets_train(settings, train, name):
+    assert len(train(settings("llava", dataset=name)).losses) == 2
+
+
+@pytest.mark.parametrize("name", ["mmself_text_pairs", "mmself_sherlock_full", "mmself_sherlock_suffix"])
+def test_shipped_one_image_sets_train_with_dpo(settings, train, name):
+    assert len(train(settings("llava", dataset=name, strategy="dpo")).losses) == 2
+
+
+def test_streaming(settings, train):
+    result = train(settings("llava", streaming=True, max_samples=None, max_steps=3))
+    assert len(result.losses) == 3
+
+
+def test_listed_rejected_answers_become_pairs(settings, train, data):
+    rows = [json.loads(line) for line in (data / "mmself_pairs_columns.jsonl").read_text().splitlines()]
+    pairs = sum(len(row["rejected"]) for row in rows)
+    result = train(
+        settings(
+            "llava",
+            dataset="mmself_pairs_columns",
+            max_samples=None,
+            max_steps=None,
+            num_train_epochs=1.0,
+            per_device_train_batch_size=pairs,
+        )
+    )
+    assert len(result.losses) == 1
+
+
+def test_mixing_and_separate_evaluation_sets(settings, train):
+    result = train(
+        settings(
+            "llava",
+            dataset="mmself_pairs,mmself_pairs_columns",
+            mix_strategy="interleave_over",
+            interleave_probs="0.5,0.5",
+            eval_dataset="ovip_eval,mmself_pairs",
+            eval_on_each_dataset=True,
+            eval_strategy="epoch",
+            max_steps=2,
+        )
+    )
+    assert result.logged("eval_ovip_eval_loss") and result.logged("eval_mmself_pairs_loss")
+
+
+def test_rows_of_one_id_stay_on_one_side(project_root):
+    from datasets import Dataset
+
+    from llamafactory_mmself.stages.dataset import split_by_key
+
+    keys = [f"id{place % 10}" for place in range(60)]
+    dataset = Dataset.from_dict({"key": keys, "row": list(range(60))})
+    train, held_out = split_by_key(dataset, 0.2, seed=3)
+    assert len(train) + len(held_out) == 60 and len(held_out) == 12
+    assert not set(train["key"]) & set(held_out["key"])
+    again = split_by_key(dataset, 12, seed=3)[1]
+    assert again["row"] == held_out["row"]
+    with pytest.raises(DataError, match="cannot be split"):
+        split_by_key(Dataset.from_dict({"key": ["one"] * 4}), 0.5, seed=0)
+
+
+def test_tokenised_sets_on_disk_know_how_they_were_made(settings, train, tmp_path):
+    folder = str(tmp_path / "tokenised")
+    first = train(settings("llava", tokenized_path=folder))
+    second = train(settings("llava", tokenized_path=folder, strategy="mdpo"))  # any strategy
+    assert len(first.losses) == len(second.losses) == 2
+    with pytest.raises(DataError, match=r"other settings \(cutoff_len: 2048 there, 999 in this run"):
+        train(settings("llava", tokenized_path=folder, cutoff_len=999))
+    shutil.rmtree(folder)
+    (tmp_path / "tokenised").mkdir()
+    (tmp_path / "tokenised" / "other.txt").write_text("not ours")
+    with pytest.raises(DataError, match=r"mmself_fingerprint\.json is missing"):
+        train(settings("llava", tokenized_path=folder))
+
+
+def test_a_cached_encoding_is_not_used_when_a_picture_changed(settings, train, data):
+    from PIL import Image
+
+    arguments = settings(dataset_dir=str(data))
+    train(arguments)
+    for picture in (data / "images").iterdir():
+        with Image.open(picture) as image:
+            image.resize((56, 84)).save(picture)
+    assert len(train(arguments).losses) == 2  # stale encodings would have the wrong number of picture tokens
+
+
+def test_bad_rows_stop_the_run_or_are_dropped_and_counted(settings, train, data, caplog):
+    rows = json.loads((data / "mmself_pairs.json").read_text())
+    rows[0]["images"][0] = "images/gone.png"
+    rows[1]["chosen"] = rows[1]["rejected"]
+    (data / rows[2]["images"][1]).write_text("not a picture")
+    rows[3]["images"][0] = rows[2]["images"][1]
+    (data / "mmself_pairs.json").write_text(json.dumps(rows))
+    arguments = settings("llava", dataset_dir=str(data), max_samples=None)
+    with pytest.raises(DataError) as raised:
+        train(arguments)
+    assert "mmself_pairs.json, row 2" in str(raised.value) and "invalid_rows: drop" in str(raised.value)
+    with caplog.at_level(logging.WARNING):
+        assert len(train({**arguments, "invalid_rows": "drop"}).losses) == 2
+
+
+def test_prompts_that_do_not_fit_are_faults_not_cut(settings, train):
+    with pytest.raises(DataError, match="cutoff_len is 30: no room for an answer"):
+        train(settings("llava", cutoff_len=30))
+
+
+def test_strategies_say_which_rows_they_need(settings, train):
+    with pytest.raises(DataError, match="rejected_images"):
+        train(settings("llava", dataset="mmself_text_pairs", strategy="orm"))
+
+
+def test_a_set_without_ranking_is_explained(settings, train):
+    with pytest.raises(DataError, match="chosen and rejected"):
+        train(settings("llava", dataset="mmself_sft", strategy="dpo"))

@@ -1,0 +1,163 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Stage `mdpo` from arguments to weights."""
+
+import json
+import math
+import shutil
+
+import pytest
+import torch
+from PIL import Image
+
+
+pytestmark = pytest.mark.filterwarnings("default")
+
+FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava", "mllama")
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_policy_and_reference_agree_before_the_first_step(settings, train, family):
+    result = train(settings(family, not_half_dpo_loss=True, max_samples=2))
+    assert result.losses[0] == pytest.approx(3 * math.log(2), abs=1e-5)
+    assert result.logged("rewards/margins")[0] == pytest.approx(0, abs=1e-5)
+    assert result.losses[1] < result.losses[0]
+
+
+@pytest.mark.parametrize("finetuning_type", ["full", "freeze"])
+def test_full_and_freeze_tuning_start_from_their_reference(settings, train, finetuning_type):
+    result = train(
+        settings(finetuning_type=finetuning_type, not_half_dpo_loss=True, freeze_trainable_layers=1, max_samples=2)
+    )
+    assert result.losses[0] == pytest.approx(3 * math.log(2), abs=1e-5)
+    assert result.losses[1] < result.losses[0]
+
+
+@pytest.mark.parametrize("mode", ["single", "sameBatch"])
+@pytest.mark.parametrize("strategy", ["sft", "dpo", "mdpo", "vtcl", "svco-noref", "svco-ref", "svco-textref", "orm"])
+def test_every_offline_strategy_learns(settings, train, strategy, mode):
+    result = train(settings("llava", strategy=strategy, vtcl_mode=mode, max_steps=2, max_samples=2))
+    assert all(map(math.isfinite, result.losses))
+    assert result.losses[-1] < result.losses[0]
+
+
+def test_crops_as_rejected_pictures(settings, train):
+    """ori-mdpo, and the crop templates: the same seed gives the same crops."""
+    runs = [train(settings("llava", strategy="ori-mdpo", seed=seed)).losses for seed in (1, 1, 2)]
+    assert runs[0] == runs[1] != runs[2]
+    plain = train(settings("llava", strategy="mdpo")).losses
+    cropped = train(settings("llava", strategy="mdpo", template="llava_mdpo_r50")).losses
+    assert plain[0] == pytest.approx(cropped[0], abs=1e-5)  # ln 2 each, before anything was learned
+    assert plain[1] != cropped[1]
+
+
+@pytest.mark.parametrize("template", ["llava_new", "llava_mdpo_r80", "llava_orm_r80"])
+def test_published_templates(settings, train, template):
+    assert len(train(settings("llava", template=template)).losses) == 2
+
+
+@pytest.mark.parametrize("pref_loss", ["sigmoid", "hinge", "ipo", "orpo", "simpo"])
+def test_every_pair_loss(settings, train, pref_loss):
+    result = train(settings("llava", pref_loss=pref_loss, strategy="mdpo", max_steps=3, max_samples=2))
+    assert result.losses[-1] < result.losses[0]
+
+
+def test_a_second_lora_round_starts_from_the_merged_first(settings, train, tmp_path):
+    first = settings(output_dir=str(tmp_path / "first"), not_half_dpo_loss=True)
+    train(first)
+    again = settings(
+        output_dir=str(tmp_path / "second"), adapter_name_or_path=first["output_dir"], not_half_dpo_loss=True
+    )
+    with pytest.raises(ValueError, match="create_new_adapter: true"):
+        train(again)
+    second = train({**again, "create_new_adapter": True})
+    assert second.losses[0] == pytest.approx(3 * math.log(2), abs=1e-5)
+    named = train(
+        {**again, "ref_model": again["model_name_or_path"], "ref_model_adapters": again["adapter_name_or_path"]}
+    )
+    assert named.losses[0] == pytest.approx(3 * math.log(2), abs=1e-5)
+
+
+def test_a_changed_picture_changes_the_loss(settings, train, project_root, tmp_path):
+    data = tmp_path / "data"
+    shutil.copytree(project_root / "data", data)
+    before = train(settings(dataset_dir=str(data))).losses
+    for picture in sorted((data / "images").iterdir()):
+        with Image.open(picture) as image:
+            Image.new("RGB", image.size, (200, 30, 90)).save(picture)
+    after = train(settings(dataset_dir=str(data))).losses
+    assert before[0] == pytest.approx(after[0], abs=1e-5)
+    assert before[1] != after[1]
+
+
+@pytest.mark.parametrize("reentrant", [True, False])
+def test_gradient_checkpointing_changes_nothing(settings, train, reentrant):
+    plain = train(settings(disable_gradient_checkpointing=True))
+    checked = train(settings(use_reentrant_gc=reentrant))
+    assert plain.losses == pytest.approx(checked.losses, abs=1e-6)
+
+
+def test_accumulation_changes_nothing_on_a_ragged_epoch(settings, train):
+    """Seven rows in steps of four: the last step has three."""
+    common = {"max_samples": 7, "max_steps": None, "num_train_epochs": 2.0}
+    whole = train(settings(**common, per_device_train_batch_size=4))
+    parts = train(settings(**common, per_device_train_batch_size=1, gradient_accumulation_steps=4))
+    assert len(whole.losses) == 4
+    assert whole.losses == pytest.approx(parts.losses, abs=2e-5)
+
+
+def test_evaluation_is_a_mean_over_rows(settings, train):
+    """Batches of 5 and of 12 rows give the same eval loss, and the best checkpoint is found by it."""
+    results = [
+        train(
+            settings(
+                eval_dataset="ovip_eval",
+                per_device_eval_batch_size=size,
+                eval_strategy="steps",
+                eval_steps=1,
+                save_strategy="steps",
+                save_steps=1,
+                load_best_model_at_end=True,
+                metric_for_best_model="eval_loss",
+                plot_loss=True,
+                max_samples=None,
+            )
+        )
+        for size in (5, 12)
+    ]
+    first, second = (result.logged("eval_loss") for result in results)
+    assert first == pytest.approx(second, abs=1e-5)
+    assert results[0].logged("eval_rewards/margins") == pytest.approx(
+        results[1].logged("eval_rewards/margins"), abs=1e-5
+    )
+    assert (results[0].folder / "training_eval_loss.png").exists()
+    assert (results[0].folder / "training_loss_cdpo.png").exists()
+
+
+def test_evaluation_alone(settings, train, tmp_path):
+    """With an adapter, the model without it is the reference."""
+    train(settings(output_dir=str(tmp_path / "first"), max_steps=4))
+    result = train(
+        settings(
+            output_dir=str(tmp_path / "eval"),
+            adapter_name_or_path=str(tmp_path / "first"),
+            do_train=False,
+            do_eval=True,
+            eval_dataset="mmself_pairs",
+            dataset=None,
+            max_steps=None,
+        )
+    )
+    metrics = json.loads((result.folder / "eval_results.json").read_text())
+    assert metrics["eval_rewards/margins"] > 0.001
+
+
+def test_masking_shared_tokens_scores_only_differences(settings, train):
+    masked = train(settings(mask_same_sequence=True))
+    assert masked.losses[1] != train(settings()).losses[1]
+
+
+@pytest.mark.parametrize("batch", [1, 3])
+def test_precision_bf16(settings, train, batch):
+    result = train(settings(bf16=True, use_cpu=True, per_device_train_batch_size=batch, not_half_dpo_loss=True))
+    assert result.losses[0] == pytest.approx(3 * math.log(2), abs=1e-3)
+    assert all(torch.isfinite(value).all() for value in result.weights.values())

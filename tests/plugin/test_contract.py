@@ -1,0 +1,66 @@
+# SPDX-License-Identifier: Apache-2.0
+"""If LLaMA-Factory is another one, stock stages go on and ours say why they cannot."""
+
+from types import ModuleType
+
+import pytest
+
+from llamafactory_mmself.plugin import activation, contract
+
+
+@pytest.fixture
+def state(monkeypatch):
+    monkeypatch.setattr(activation, "PROBLEMS", [])
+    monkeypatch.setattr(activation, "PATCHED", {})
+
+
+def tuner(run_dpo):
+    module = ModuleType("llamafactory.train.tuner")
+    module.run_sft = lambda model_args, data_args, training_args, finetuning_args, generating_args, callbacks=None: (
+        None
+    )
+    module.run_dpo = run_dpo
+    return module
+
+
+def test_symbols_hold_in_the_tested_release():
+    assert [symbol.problem() for symbol in contract.SYMBOLS if symbol.kind == "called"] == [None] * len(
+        [symbol for symbol in contract.SYMBOLS if symbol.kind == "called"]
+    )
+
+
+def test_a_changed_signature_names_both_sides(state, capsys):
+    def run_dpo(config, callbacks=None):
+        return "stock"
+
+    module = tuner(run_dpo)
+    activation.patch_module(module)
+    assert module.run_dpo is run_dpo  # untouched
+    warning = capsys.readouterr().err
+    assert warning.count("\n") == 1
+    assert "takes (config, callbacks)" in warning and "written for (model_args, data_args" in warning
+    with pytest.raises(contract.ContractError, match=r"takes \(config, callbacks\)"):
+        activation.require_contract()
+
+
+def test_a_missing_symbol_is_named(state, capsys):
+    module = tuner(lambda: None)
+    del module.run_dpo
+    activation.patch_module(module)
+    assert "run_dpo is gone" in capsys.readouterr().err
+
+
+def test_modules_that_are_none_of_ours_are_left_alone(state):
+    activation.patch_module(ModuleType("llamafactory.cli"))
+    assert not activation.PATCHED and not activation.PROBLEMS
+
+
+def test_a_parser_we_do_not_know_still_refuses_our_stages(state, capsys):
+    module = ModuleType("llamafactory.hparams.parser")
+    module.read_args = lambda args=None: args
+    module.get_train_args = lambda args=None: "stock"
+    activation.patch_module(module)
+    assert "_parse_train_args is gone" in capsys.readouterr().err
+    assert module.get_train_args({"stage": "dpo"}) == "stock"
+    with pytest.raises(contract.ContractError, match="_parse_train_args"):
+        module.get_train_args({"stage": "mdpo"})
