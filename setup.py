@@ -56,7 +56,10 @@ ENTRY_POINTS = {
         "mmself = llamafactory_mmself.cli:main",
         "llamafactory-mmself = llamafactory_mmself.cli:main",
     ],
-    "llamafactory.stages": ["mdpo = llamafactory_mmself.stages.mdpo.stage:STAGE"],
+    "llamafactory.stages": [
+        "mdpo = llamafactory_mmself.stages.mdpo.stage:STAGE",
+        "sherlock_dpo = llamafactory_mmself.stages.sherlock_dpo.stage:STAGE",
+    ],
     "llamafactory.dataset_formats": ["mmself = llamafactory_mmself.plugin.formats:MMSelfConverter"],
     "llamafactory.plugins": ["mmself = llamafactory_mmself._autoload:activate"],
 }

@@ -49,6 +49,7 @@ def validate_config(config: Path, *, media: bool, progress: bool) -> list[Report
     modules = lf.load_tokenizer(model_args)
     template = lf.get_template_and_fix_tokenizer(modules["tokenizer"], data_args)
     encoder = lf.row_encoder(template, modules["tokenizer"], modules["processor"], data_args.cutoff_len)
+    encoder = stage.row_encoder(encoder, run)
 
     def encode(row: PreferenceRow) -> list[Fault]:
         return stage.encode(row, encoder)[1]
@@ -57,7 +58,7 @@ def validate_config(config: Path, *, media: bool, progress: bool) -> list[Report
     names = [*(data_args.dataset or []), *(data_args.eval_dataset or [])]
     return [
         validate_dataset(
-            schema,
+            stage.schema(schema, run),
             dataset_dir,
             media_dir,
             require=stage.required_columns(run),

@@ -1,7 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sherlock's self-correction loss.
 
-A row has a chosen answer Y^w = P_w + S_w and a rejected one Y^l = P_l + S_l, each a prefix and a suffix. Ten sequences:
+A row has a chosen answer Y^w = P_w + S_w and a rejected one Y^l = P_l + S_l, each a prefix and a suffix. It gives ten
+sequences:
 
     dpo.w, dpo.l        Y^w and Y^l after the question, scored as a whole
     sc_e.xy             after the question that shows Y^e as an example (e = l or w): suffix S_x after prefix P_y;
@@ -15,8 +16,8 @@ With h = log pi - log ref of a sequence, and omega the weight of the row:
     DPO = -log sigmoid(omega pref_beta (h(dpo.w) - h(dpo.l)))
     L = sc_coef (SC_l + SC_w) + dpo_coef DPO
 
-Omega scales both betas and nothing else. The square has its minimum where omega refine_beta (v + u) = 1; pairs that are
-further apart are pulled back. Source: Sherlock, arXiv 2505.22651, eq. 5-8, times 0.8: alpha is dpo_coef / sc_coef.
+Omega scales both betas and nothing else. The square has its minimum where omega refine_beta (v + u) = 1; pairs that
+are further apart are pulled back. Source: Sherlock, arXiv 2505.22651; its alpha is dpo_coef / sc_coef.
 """
 
 from __future__ import annotations
@@ -75,9 +76,9 @@ def sherlock_loss(
 
     Returns:
         Sum over samples and their number. Metrics: each term without its coefficient (`losses/sc_l`, `losses/sc_w`,
-        their sum `losses/refine`, `losses/dpo`), `losses/total`; v and u in nats (`margins/v_l` ...) and how often they
-        are above 0 (`accuracies/v_l` ...); rewards beta * h without omega and log-probs of every role; margin and
-        accuracy of the DPO pair (`rewards/margins`, `rewards/accuracies`).
+        their sum `losses/refine`, `losses/dpo`), `losses/total`; v and u in nats (`margins/v_l` ...) and how often
+        they are above 0 (`accuracies/v_l` ...); rewards beta * h without omega and log-probs of every role; margin
+        and accuracy of the DPO pair (`rewards/margins`, `rewards/accuracies`).
 
     Raises:
         ValueError: for a missing role or length, a wrong shape, or coefficients without meaning.

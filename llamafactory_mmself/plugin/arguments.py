@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from types import ModuleType
-from typing import Any
+from typing import Any, Literal, get_args, get_type_hints
 
 from .registry import STOCK_STAGES, StageError, load_arguments, load_stage, resolve_stage, stage_entry_points
 
@@ -43,6 +43,10 @@ INERT_KEYS = frozenset(
         *("repetition_penalty", "length_penalty", "skip_special_tokens"),
     }
 )
+
+
+#: Values of `pref_loss` that plugin stages add: name -> stage.
+PREF_LOSSES = {"sr": "sherlock_dpo"}
 
 
 def install(module: Any) -> list[str]:
@@ -91,6 +95,11 @@ def _finetuning_arguments(stock: Any) -> type:
             if name not in STOCK_STAGES:
                 self.plugin_stage = name
                 name = load_stage(name).base
+            elif self.pref_loss in PREF_LOSSES:
+                raise ArgumentError(
+                    f"Stage `{name}` has no pref_loss `{self.pref_loss}`: it is the loss of stage "
+                    f"`{PREF_LOSSES[self.pref_loss]}`. Set `stage: {PREF_LOSSES[self.pref_loss]}`."
+                )
             self.stage = name
             self.stage_args: Any = None
             super().__post_init__()
@@ -100,6 +109,9 @@ def _finetuning_arguments(stock: Any) -> type:
             result: dict[str, Any] = super().to_dict()
             return result | stage_args
 
+    # The parser takes the choices of `pref_loss` from here.
+    known_losses = get_args(get_type_hints(stock)["pref_loss"])
+    FinetuningArguments.__annotations__["pref_loss"] = Literal[(*known_losses, *PREF_LOSSES)]
     FinetuningArguments.__qualname__ = FinetuningArguments.__name__
     FinetuningArguments.__module__ = __name__
     globals()["FinetuningArguments"] = FinetuningArguments  # picklable, for Ray and data workers

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """Prompts as text files with named placeholders and a version.
 
-A file starts with a line `version: <word>`, then a blank line, then the text. `{name}` stands for a value; other braces
-are plain text. Blanks at line ends and around the text are removed, so that no editor changes a token unseen.
+A file starts with a line `version: <word>`, then a blank line, then the text. A word in braces, `{name}`, stands for a
+value; other braces are plain text. Blanks at line ends and around the text are removed, so that no editor changes a
+token unseen.
 """
 
 from __future__ import annotations

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from ..data.encode import RowEncoder, Segments
     from ..data.faults import Fault
     from ..data.rows import PreferenceRow
+    from ..data.schema import DatasetSchema
     from ..losses.types import LossOutput
     from ..tree.sample import SampleTree
     from ..tree.scores import ScoreTable
@@ -102,6 +103,18 @@ class TreeStage(ABC):
     @abstractmethod
     def needs_reference(self, run: RunArguments) -> bool:
         """Whether the loss compares with a reference."""
+
+    def schema(self, schema: DatasetSchema, run: RunArguments) -> DatasetSchema:
+        """How to read a data set: its entry in dataset_info.json, changed by what the run's arguments say."""
+        return schema
+
+    def row_encoder(self, encoder: RowEncoder, run: RunArguments) -> RowEncoder:
+        """The encoder that `encode` gets: the given one, or one that also knows this run's prompts."""
+        return encoder
+
+    def fingerprint(self, run: RunArguments) -> Mapping[str, str]:
+        """What encoded rows depend on besides the rows, the model's processor and the template: part -> digest."""
+        return {}
 
     @abstractmethod
     def encode(self, row: PreferenceRow, encoder: RowEncoder) -> tuple[list[Segments], list[Fault]]:

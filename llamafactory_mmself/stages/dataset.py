@@ -87,6 +87,7 @@ def encoding_fingerprint(stage: TreeStage, run: RunArguments, encoder: RowEncode
         "cutoff_len": str(encoder.cutoff_len),
         "image_pixels": f"{model.image_min_pixels} to {model.image_max_pixels}",
         "video": f"{model.video_min_pixels} to {model.video_max_pixels}, {model.video_fps} fps, {model.video_maxlen}",
+        **stage.fingerprint(run),
     }
 
 
@@ -133,7 +134,7 @@ def _merged(
 
 
 def _load_one(stage: TreeStage, run: RunArguments, name: str) -> AnyDataset:
-    schema, rows, faults = _read(run, name)
+    schema, rows, faults = _read(stage, run, name)
     required = stage.required_columns(run)
     missing = {row: missing_requirements(row, schema, required) for row in rows}
     faults += [fault for found in missing.values() for fault in found]
@@ -156,21 +157,21 @@ def _load_one(stage: TreeStage, run: RunArguments, name: str) -> AnyDataset:
     return dataset
 
 
-def _read(run: RunArguments, name: str) -> tuple[DatasetSchema, list[PreferenceRow], list[Fault]]:
+def _read(stage: TreeStage, run: RunArguments, name: str) -> tuple[DatasetSchema, list[PreferenceRow], list[Fault]]:
     media_dir = Path(run.data.media_dir)
     (attr,) = lf.get_dataset_list([name], run.data.dataset_dir)
     local = attr.load_from == "file"
     if local:
-        schema = read_dataset_info(Path(run.data.dataset_dir), [name])[name]
+        schema = stage.schema(read_dataset_info(Path(run.data.dataset_dir), [name])[name], run)
         path = Path(run.data.dataset_dir, attr.dataset_name)
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         if schema.formatting in ("sharegpt", "alpaca") and all(file.suffix in _JSON for file in files):
             return schema, *read_rows(schema, Path(run.data.dataset_dir), media_dir)
     raw = lf.load_raw_dataset(attr, run.model, _unlimited(run.data), run.training)
-    schema = schema_of(name, attr)
+    schema = stage.schema(schema_of(name, attr), run)
     if attr.formatting not in ("sharegpt", "alpaca"):
         raw = [_converted(row, attr, run.data) for row in raw]
-        schema = CONVERTED
+        schema = stage.schema(CONVERTED, run)
     found = list(rows_from_raw(enumerate(raw, start=1), schema, attr.dataset_name, media_dir))
     rows = [row for row, _ in found if row is not None]
     return schema, rows, [fault for _, faults in found for fault in faults]
@@ -399,7 +400,7 @@ def _show(segments: dict[str, Any], encoder: RowEncoder, name: str) -> None:
     for part in ("prompt", "chosen", "rejected"):
         print(f"{part}:\n{_text(segments[part], encoder)}")
     for part in ("images", "rejected_images", "videos"):
-        if segments[part]:
+        if segments.get(part):
             print(f"{part}: {', '.join(segments[part])}")
 
 

@@ -145,6 +145,12 @@ class TreeTrainer(Trainer):
         reduced: Tensor = self.accelerator.reduce(tensor.to(self.accelerator.device), reduction="sum")
         return reduced
 
+    def _prepare_inputs(self, inputs: Batch) -> Batch:
+        """Moves a batch to the device. Side tensors keep their precision: DeepSpeed would round weights to bf16."""
+        batch: Batch = super()._prepare_inputs(inputs)
+        side = {name: tensor.to(self.args.device) for name, tensor in inputs["side"].items()}
+        return {**batch, "side": side}
+
     # Losses.
 
     def score(self, model: nn.Module, batch: Batch) -> tuple[ScoreTable, ScoreTable | None]:

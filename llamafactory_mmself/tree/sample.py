@@ -124,16 +124,35 @@ class TreeBuilder:
             self._nodes.append(node)
         return self._index[node]
 
-    def score(self, name: str, response: Sequence[int], context: int, mask: Sequence[bool] | None = None) -> None:
-        """Adds a role: the tokens of `response` after `context`; `mask` says which of them are scored (all)."""
+    def score(
+        self,
+        name: str,
+        response: Sequence[int],
+        context: int,
+        mask: Sequence[bool] | None = None,
+        given: int | None = None,
+    ) -> None:
+        """Adds a role: the tokens of `response` after `context`.
+
+        Args:
+            name: of the role.
+            response: token ids.
+            context: node that the response follows.
+            mask: which tokens of the response are scored; all of them by default.
+            given: node on the context's path that scoring starts after; by default `context` itself.
+        """
         leaf = self.add(response, context)
-        length = sum(len(node.ids) for node in self._path(context))
+        length = self._length(context)
+        unscored = length if given is None else self._length(given)
         scored = [True] * len(response) if mask is None else list(mask)
-        self._roles[name] = Role(leaf, (False,) * length + tuple(scored))
+        self._roles[name] = Role(leaf, (False,) * unscored + (True,) * (length - unscored) + tuple(scored))
 
     def build(self, side: Mapping[str, Tensor] | None = None) -> SampleTree:
         """The finished tree."""
         return SampleTree(self._key, tuple(self._nodes), dict(self._roles), dict(side or {}))
+
+    def _length(self, leaf: int) -> int:
+        return sum(len(node.ids) for node in self._path(leaf))
 
     def _path(self, leaf: int) -> tuple[Node, ...]:
         return SampleTree(self._key, tuple(self._nodes), {}).path(leaf)

@@ -41,12 +41,33 @@ def shared_features(model: nn.Module, shared: Mapping[str, Tensor] | None) -> It
             handle.remove()
     else:
         inner: Any = model.model
-        original = inner.get_image_features
-        inner.get_image_features = _deal_images(original, shared["images"].tolist())
-        try:
+        with _image_features(inner, _deal_images(inner.get_image_features, shared["images"].tolist())):
             yield
+
+
+@contextmanager
+def _image_features(inner: Any, function: Callable[..., Any]) -> Iterator[None]:
+    """Puts a function in place of the model's own; a video method that goes through it still finds the original."""
+    original = inner.get_image_features
+    video = inner.get_video_features if hasattr(type(inner), "get_video_features") else None
+
+    def get_video_features(*args: Any, **kwargs: Any) -> Any:
+        assert video is not None
+        inner.get_image_features = original
+        try:
+            return video(*args, **kwargs)
         finally:
-            del inner.get_image_features
+            inner.get_image_features = function
+
+    inner.get_image_features = function
+    if video is not None:
+        inner.get_video_features = get_video_features
+    try:
+        yield
+    finally:
+        del inner.get_image_features
+        if video is not None:
+            del inner.get_video_features
 
 
 def _deal_images(original: Callable[..., Any], index: list[int]) -> Callable[..., Any]:

@@ -134,6 +134,38 @@ def test_strategies_say_which_rows_they_need(settings, train):
         train(settings("llava", dataset="mmself_text_pairs", strategy="orm"))
 
 
+@pytest.mark.parametrize("family", ["qwen2_vl", "qwen2_5_vl", "qwen3_vl"])
+def test_videos_and_pictures_in_one_batch(settings, train, tmp_path, family):
+    import av
+    import numpy
+    from PIL import Image
+
+    with av.open(str(tmp_path / "clip.mp4"), "w") as container:
+        stream = container.add_stream("mpeg4", rate=4)
+        stream.width = stream.height = 56
+        stream.pix_fmt = "yuv420p"
+        for shade in range(8):
+            frame = av.VideoFrame.from_ndarray(numpy.full((56, 56, 3), 30 * shade, dtype=numpy.uint8), format="rgb24")
+            container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    Image.new("RGB", (112, 84), "red").save(tmp_path / "picture.png")
+    answers = {"chosen": {"from": "gpt", "value": "It gets brighter."}, "rejected": {"from": "gpt", "value": "No."}}
+    rows = [
+        {"conversations": [{"from": "human", "value": "<video>What happens?"}], "videos": ["clip.mp4"], **answers},
+        {"conversations": [{"from": "human", "value": "<image>What is it?"}], "images": ["picture.png"], **answers},
+        {"conversations": [{"from": "human", "value": "Hello."}], **answers},
+    ]
+    (tmp_path / "rows.json").write_text(json.dumps(rows))
+    columns = {name: name for name in ("images", "videos", "chosen", "rejected")} | {"messages": "conversations"}
+    entry = {"file_name": "rows.json", "formatting": "sharegpt", "ranking": True, "columns": columns}
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"mixed": entry}))
+    arguments = settings(family, strategy="dpo", dataset="mixed", dataset_dir=str(tmp_path), max_samples=None)
+    whole = train({**arguments, "per_device_train_batch_size": 3})
+    parts = train({**arguments, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 3})
+    assert whole.losses[1] < whole.losses[0]
+    assert whole.losses == pytest.approx(parts.losses, abs=1e-4)
+
+
 def test_a_set_without_ranking_is_explained(settings, train):
     with pytest.raises(DataError, match="chosen and rejected"):
         train(settings("llava", dataset="mmself_sft", strategy="dpo"))

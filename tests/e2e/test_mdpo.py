@@ -161,3 +161,35 @@ def test_precision_bf16(settings, train, batch):
     result = train(settings(bf16=True, use_cpu=True, per_device_train_batch_size=batch, not_half_dpo_loss=True))
     assert result.losses[0] == pytest.approx(3 * math.log(2), abs=1e-3)
     assert all(torch.isfinite(value).all() for value in result.weights.values())
+
+
+def test_text_models(settings, train, tiny_models, tmp_path):
+    """Preferences between answers need no pictures."""
+    from transformers import AutoTokenizer, LlamaConfig, LlamaForCausalLM
+
+    tokenizer = AutoTokenizer.from_pretrained(tiny_models("llava"))
+    torch.manual_seed(0)
+    sizes = {"hidden_size": 64, "intermediate_size": 64, "num_hidden_layers": 1, "num_attention_heads": 1}
+    LlamaForCausalLM(LlamaConfig(vocab_size=len(tokenizer), **sizes)).save_pretrained(tmp_path / "model")
+    tokenizer.save_pretrained(tmp_path / "model")
+    row = {
+        "conversations": [{"from": "human", "value": "Two and two?"}],
+        "chosen": {"from": "gpt", "value": "Four."},
+        "rejected": {"from": "gpt", "value": "Five."},
+    }
+    (tmp_path / "rows.jsonl").write_text(json.dumps(row) + "\n")
+    columns = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected"}
+    entry = {"file_name": "rows.jsonl", "formatting": "sharegpt", "ranking": True, "columns": columns}
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"text": entry}))
+    result = train(
+        settings(
+            model_name_or_path=str(tmp_path / "model"),
+            template="llama2",
+            dataset="text",
+            dataset_dir=str(tmp_path),
+            strategy="dpo",
+            max_steps=2,
+            max_samples=None,
+        )
+    )
+    assert result.losses[0] == pytest.approx(math.log(2), abs=1e-5) and result.losses[1] < result.losses[0]

@@ -80,6 +80,22 @@ def test_each_picture_passes_the_tower_once(lab):
         assert len(batch["pixel_values"]) == distinct
 
 
+@pytest.mark.parametrize("family", ["qwen2_vl", "llava"])
+def test_families_without_a_shared_tower_get_their_pictures_row_by_row(make_lab, family):
+    from dataclasses import replace
+
+    lab = make_lab(family)
+    trees = lab.trees("orm")
+    apart = replace(lab.collate, family=replace(lab.collate.family, shares_tower=False))
+    batch = apart(trees)
+    assert "shared" not in batch
+    batch["pixel_values"] = batch["pixel_values"].double()
+    with torch.no_grad():
+        found, expected = DenseScorer()(lab.model, batch), DenseScorer()(lab.model, lab.batch(trees))
+    for role, scores in expected.items():
+        assert torch.allclose(scores.sums, found[role].sums, atol=1e-6), role
+
+
 def test_a_batch_without_pictures_still_runs_the_tower(lab):
     """Otherwise ranks would wait for each other; the filler row changes nothing."""
     from dataclasses import replace

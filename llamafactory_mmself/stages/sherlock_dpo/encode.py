@@ -3,8 +3,8 @@
 
 An answer is tokenised once, and its ids are used in every sequence that contains it. The prefix has the ids of its own
 text, so that equal prefixes have equal ids. If the whole answer's ids begin with them, the rest of those ids is the
-suffix: that is so wherever the cut lies between two words or before a tag. Else (a cut inside a token, such as a prefix
-that ends with a space) the suffix is tokenised by itself.
+suffix: that is so wherever the cut lies between two words or before a tag. Else (a cut inside a token, such as a
+prefix that ends with a space) the suffix is tokenised by itself.
 """
 
 from __future__ import annotations
@@ -13,7 +13,6 @@ import dataclasses
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 from ...data.encode import RowEncoder, Segments
 from ...data.faults import Fault, FaultLog
@@ -169,18 +168,21 @@ def _room(
     encoder: SherlockEncoder, prompts: Mapping[str, list[int]], chosen: Answer, rejected: Answer, log: FaultLog
 ) -> int | None:
     """Suffix tokens that fit behind the longest prompt and the longer prefix; None if there are none."""
-    name, longest = max(prompts.items(), key=lambda item: len(item[1]))
+    longest = max(prompts.values(), key=len)
     prefix = max(chosen.prefix, rejected.prefix)
     room = encoder.cutoff_len - len(longest) - prefix
     if room >= 1:
         return room
     media = sum(token in encoder.media_tokens for token in longest)
-    which = "prompt" if name == "prompt" else "correction prompt (the question with a whole answer as an example)"
+    if len(prompts["prompt"]) + prefix < encoder.cutoff_len:
+        code, which = "correction-too-long", "The correction prompt, which shows a whole answer,"
+    else:
+        code, which = "media-cut" if media else "prompt-too-long", "The prompt"
     log.error(
         "conversations",
-        "media-cut" if media >= encoder.cutoff_len else "prompt-too-long",
-        f"The {which} has {len(longest)} tokens, {media} of them for pictures, the prefix has {prefix}, and cutoff_len "
-        f"is {encoder.cutoff_len}: no room for a token to score.",
+        code,
+        f"{which} has {len(longest)} tokens, {media} of them for pictures, the prefix has {prefix}, and cutoff_len is "
+        f"{encoder.cutoff_len}: no room for a token to score.",
         f"Set cutoff_len above {len(longest) + prefix}" + (" or lower image_max_pixels." if media else "."),
     )
     return None

@@ -57,7 +57,7 @@ def check_settings(finetuning: Any, args: SherlockArguments, given: frozenset[st
 def _check_stock_settings(finetuning: Any) -> None:
     if finetuning.pref_loss not in PREF_LOSSES:
         raise SettingError(
-            f"pref_loss `{finetuning.pref_loss}` would do nothing: this stage has a loss of its own, `sr`. Leave it out."
+            f"pref_loss `{finetuning.pref_loss}` would do nothing: this stage has its own loss, `sr`. Leave it out."
         )
     if finetuning.dpo_label_smoothing:
         raise SettingError(
