@@ -131,12 +131,17 @@ def build_wheel(folder: Path) -> str:
     return str(next(folder.glob("*.whl")))
 
 
-def describe_machine() -> dict[str, str | int | None]:
+def describe_machine() -> dict[str, str | int | float | None]:
     """Returns what the figures depend on, without the machine's name."""
     cpuinfo = Path("/proc/cpuinfo")
     lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
     model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
-    return {"cpu": model or platform.processor(), "cores": os.cpu_count(), "system": platform.platform()}
+    return {
+        "cpu": model or platform.processor(),
+        "cores": os.cpu_count(),
+        "load": round(os.getloadavg()[0], 2),  # anything near the number of cores spoils the figures
+        "system": platform.platform(),
+    }
 
 
 def measure(runs: int, cli_runs: int) -> list[Cost]:
@@ -173,16 +178,17 @@ def format_table(costs: Sequence[Cost]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure what the plugin adds to the start of Python.")
     parser.add_argument("--runs", type=int, default=400, help="pairs of `python -c pass` (default: 400)")
-    parser.add_argument("--cli-runs", type=int, default=7, help="pairs of `llamafactory-cli version` (default: 7)")
+    parser.add_argument("--cli-runs", type=int, default=15, help="pairs of `llamafactory-cli version` (default: 15)")
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args()
 
+    machine = describe_machine()
     costs = measure(options.runs, options.cli_runs)
     report = {
         "benchmark": "startup",
         "command": f"python benchmarks/startup.py --runs {options.runs} --cli-runs {options.cli_runs}",
         "date": date.today().isoformat(),
-        "machine": describe_machine(),
+        "machine": machine,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "unit": "ms",
         "costs": [asdict(cost) for cost in costs],

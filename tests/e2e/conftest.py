@@ -110,7 +110,8 @@ def train_cli(run_cli, tmp_path) -> Callable[..., Result]:
     def run(arguments: dict[str, Any], ranks: int = 1, env: Any = None, command: str = "llamafactory-cli") -> Result:
         config = tmp_path / "run.yaml"
         config.write_text(yaml.safe_dump(arguments))
-        more = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(ranks), "OMP_NUM_THREADS": "1"} if ranks > 1 else {}
+        distributed = ranks > 1 or "deepspeed" in arguments
+        more = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(ranks), "OMP_NUM_THREADS": "1"} if distributed else {}
         done = run_cli(command, "train", config, timeout=280, env={**more, **(env or {})})
         assert done.returncode == 0
         return Result(Path(arguments["output_dir"]))

@@ -165,6 +165,37 @@ def test_every_pair_loss_has_finite_gradients(strategy, loss_type):
         assert torch.isfinite(policy[role].grad).all()
 
 
+def test_pref_ftx_counts_for_the_mdpo_family():
+    policy, reference = table(7), table(8)
+    lengths = {"cc": torch.tensor([4.0, 5.0, 8.0], dtype=torch.float64)}
+
+    def loss(**settings):
+        return mdpo_loss(policy, reference, strategy="mdpo", chosen_lengths=lengths, **settings).loss.item()
+
+    nll = (-policy["cc"] / lengths["cc"]).mean().item()
+    assert loss(pref_ftx=0.2) - loss() == pytest.approx(0.2 * nll, rel=1e-9)
+    assert loss(pref_ftx=0.2, quirks="published") == loss()
+
+
+def test_sft_in_both_directions_trains_each_answer_on_its_picture():
+    assert strategy_roles("sft", "sameBatch") == ("cc", "rr")
+    policy = {role: values.requires_grad_() for role, values in table(9).items()}
+    lengths = {role: torch.full((3,), 5.0, dtype=torch.float64) for role in ("cc", "rr")}
+    mdpo_loss(policy, None, strategy="sft", mode="sameBatch", chosen_lengths=lengths).loss.backward()
+    assert policy["rr"].grad is not None and policy["cr"].grad is None
+
+
+def test_the_anchor_keeps_its_weight_in_both_directions():
+    policy, reference = table(10), table(11)
+
+    def anchor(ratio):
+        settings = {"strategy": "svco-textref", "mode": "sameBatch", "anchor_ratio": ratio}
+        total, count = mdpo_loss(policy, reference, **settings).metrics["losses/AncPO"]
+        return (total / count).item()
+
+    assert anchor(0.5) == pytest.approx(0.5 * anchor(1.0), rel=1e-9)
+
+
 def test_start_of_training():
     """Policy equal to reference: every sigmoid pair is ln 2."""
     policy = table(6)

@@ -2,6 +2,7 @@
 """A self-correction row as token ids and as a tree: what every sequence says, and which parts are shared."""
 
 import dataclasses
+from types import SimpleNamespace
 
 import pytest
 from PIL import Image
@@ -31,7 +32,7 @@ def make_encoder(tiny_models):
 
     encoders = {}
 
-    def make(family="mllama", correction=SHORT, cutoff_len=2048, **arguments):
+    def make(family="mllama", correction=SHORT, cutoff_len=2048):
         if family not in encoders:
             arguments = {
                 "model_name_or_path": str(tiny_models(family)),
@@ -340,6 +341,24 @@ def test_weights_travel_with_the_tree(make_encoder, row):
     assert build_tree(record, arguments()).side["weight"].item() == 0.75
     assert build_tree(record, arguments(static_weight=1.0)).side["weight"].item() == 1
     assert encode_one(row(weight=None), encoder)["weight"] == 1
+
+
+def test_weights_keep_their_precision_under_deepspeed():
+    """DeepSpeed's data type is for the model's inputs, not for the weights of rows."""
+    import torch
+
+    from llamafactory_mmself.stages.trainer import TreeTrainer
+
+    trainer = object.__new__(TreeTrainer)
+    trainer.args = SimpleNamespace(device=torch.device("cpu"))
+    trainer.is_deepspeed_enabled = True
+    config = SimpleNamespace(hf_ds_config=SimpleNamespace(dtype=lambda: torch.bfloat16))
+    trainer.accelerator = SimpleNamespace(state=SimpleNamespace(deepspeed_plugin=config))
+    weight = torch.tensor([0.745453])
+    batch = trainer._prepare_inputs({"valid": torch.tensor([True]), "pixels": weight, "side": {"weight": weight}})
+    assert list(batch) == ["valid", "pixels", "side"]
+    assert batch["pixels"].dtype == torch.bfloat16
+    assert torch.equal(batch["side"]["weight"], weight)
 
 
 def test_ablations_build_only_what_they_score(make_encoder, row):

@@ -62,3 +62,31 @@ def test_views_of_a_file(tmp_path):
 def test_a_picture_that_went_away_is_named(tmp_path):
     with pytest.raises(ValueError, match=r"gone\.png cannot be read"):
         open_image(Media("image", str(tmp_path / "gone.png")))
+
+
+@pytest.mark.parametrize("family", ["qwen2_vl", "llava", "mllama"])
+def test_answers_end_once(make_lab, family):
+    """One end of turn, whatever the template; and rows without a picture lose its tokens and nothing else."""
+    lab = make_lab(family)
+    (tree, *_) = lab.trees("orm")
+    eos = lab.tokenizer.eos_token_id
+    for role in tree.roles.values():
+        answer = tree.nodes[role.leaf].ids
+        assert answer.count(eos) == 1
+
+    def text(role):
+        return [token for node in tree.path(tree.roles[role].leaf) for token in node.ids]
+
+    with_picture, without = text("cc"), text("cn")
+    assert [token for token in with_picture if token not in lab.encoder.media_tokens] == without
+    assert len(without) < len(with_picture)
+
+
+def test_masking_keeps_what_differs():
+    from llamafactory_mmself.stages.mdpo.tree import _difference
+
+    masks = _difference([5, 6, 7, 8, 2], [5, 9, 7, 2])
+    assert masks == {"chosen": [False, True, False, True, False], "rejected": [False, True, False, False]}
+    masks = _difference([3, 3, 4, 2], [3, 4, 4, 2])
+    assert masks == {"chosen": [True, False, False, False], "rejected": [False, False, True, False]}
+    assert _difference([1, 2], [1, 2, 3])["chosen"] == [True, True]  # nothing of its own: scored as a whole

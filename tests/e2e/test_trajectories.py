@@ -1,0 +1,116 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One trajectory, however it is computed: one process, accumulation, two ranks, ZeRO-2, ZeRO-3, killed and resumed."""
+
+import importlib.util
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+
+pytestmark = [pytest.mark.slow, pytest.mark.dist]
+
+STAGES = {
+    "orm": {"strategy": "orm", "not_half_dpo_loss": True},
+    "svco-textref": {"strategy": "svco-textref", "vtcl_mode": "sameBatch"},
+    "sherlock_dpo": {"stage": "sherlock_dpo", "strategy": None, "dataset": "mmself_sherlock_full"},
+}
+
+#: Seven rows in global batches of four, two epochs: every second step is ragged.
+COMMON = {"max_samples": 7, "max_steps": None, "num_train_epochs": 2.0}
+LAYOUTS = {
+    "accumulation": (1, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}),
+    "two ranks": (2, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}),
+    "ZeRO-2, two ranks": (2, {"gradient_accumulation_steps": 1, "deepspeed": "ds_z2.json"}),
+    "ZeRO-3, one rank": (1, {"gradient_accumulation_steps": 2, "deepspeed": "ds_z3.json"}),
+}
+
+
+@pytest.fixture(params=STAGES, ids=STAGES)
+def stage(request):
+    return STAGES[request.param]
+
+
+@pytest.fixture
+def environment(project_root):
+    """What a layout needs from outside."""
+
+    def make(changes):
+        if "deepspeed" not in changes:
+            return {}
+        if importlib.util.find_spec("deepspeed") is None:
+            pytest.skip("needs the extra `deepspeed`; `make test` installs it")
+        changes["deepspeed"] = str(project_root / "examples" / "deepspeed" / changes["deepspeed"])
+        return {"DS_ACCELERATOR": "cpu"}
+
+    return make
+
+
+def test_the_layout_of_ranks_and_micro_batches_changes_nothing(settings, train_cli, environment, stage, tmp_path):
+    whole = train_cli(settings(**stage, **COMMON, output_dir=str(tmp_path / "whole"), per_device_train_batch_size=4))
+    assert len(whole.losses) == 4
+    for place, (name, (ranks, changes)) in enumerate(LAYOUTS.items()):
+        changes = dict(changes)
+        env = environment(changes)
+        arguments = settings(**{**stage, **COMMON, **changes}, output_dir=str(tmp_path / str(place)))
+        found = train_cli(arguments, ranks, env=env)
+        assert found.losses == pytest.approx(whole.losses, abs=1e-4), name
+        for metric in ("rewards/margins", "rewards/accuracies"):
+            assert found.logged(metric) == pytest.approx(whole.logged(metric), abs=2e-3), (name, metric)
+
+
+KILLED = [("orm", "one rank"), *((stage, "two ranks") for stage in STAGES), ("orm", "ZeRO-2, two ranks")]
+
+
+@pytest.mark.parametrize(("stage_name", "layout"), KILLED)
+def test_a_killed_run_ends_with_the_same_weights(
+    settings, train_cli, environment, clean_environment, stage_name, layout, tmp_path
+):
+    stage = STAGES[stage_name]
+    ranks, changes = {"one rank": (1, {}), **LAYOUTS}[layout]
+    changes = dict(changes)
+    env = environment(changes)
+    saving = {"save_strategy": "steps", "save_steps": 1, "max_samples": 7, "max_steps": 6, "num_train_epochs": 3.0}
+    whole = train_cli(settings(**{**stage, **changes, **saving}, output_dir=str(tmp_path / "whole")), ranks, env=env)
+
+    killed = settings(**{**stage, **changes, **saving}, output_dir=str(tmp_path / "killed"))
+    config = tmp_path / "killed.yaml"
+    config.write_text(yaml.safe_dump(killed))
+    if ranks > 1:
+        env = {**env, "FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(ranks), "OMP_NUM_THREADS": "1"}
+    command = [str(Path(sys.executable).parent / "llamafactory-cli"), "train", str(config)]
+    with (tmp_path / "killed.log").open("w") as log:
+        process = subprocess.Popen(command, env=clean_environment(**env), stdout=log, stderr=log)
+        _wait_for(tmp_path / "killed/checkpoint-3/trainer_state.json", process)
+        _kill_all(str(config))
+        process.wait(timeout=30)
+
+    resumed = train_cli(killed, ranks, env=env)
+    assert resumed.losses == whole.losses
+    assert all(torch.equal(value, resumed.weights[name]) for name, value in whole.weights.items())
+
+
+def _wait_for(path: Path, process: subprocess.Popen) -> None:
+    for _ in range(2400):
+        if path.exists():
+            return
+        assert process.poll() is None, "the run ended before it could be killed"
+        time.sleep(0.05)
+    raise AssertionError(f"{path} never came")
+
+
+def _kill_all(marker: str) -> None:
+    """SIGKILL to every process that has the marker in its command line."""
+    for entry in Path("/proc").iterdir():
+        try:
+            line = (entry / "cmdline").read_bytes().decode(errors="replace") if entry.name.isdigit() else ""
+        except OSError:
+            continue
+        if marker in line and int(entry.name) != os.getpid():
+            os.kill(int(entry.name), signal.SIGKILL)
