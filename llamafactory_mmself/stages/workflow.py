@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -157,14 +157,21 @@ def _reference_maker(
     return make
 
 
+def effective_tokens(stage: TreeStage, run: RunArguments, rows: Iterable[dict[str, Any]]) -> int:
+    """Tokens of all sequences that the rows' roles score, contexts included."""
+    total = 0
+    for row in rows:
+        tree = stage.tree(row, run, None)
+        total += sum(len(node.ids) for leaf in {role.leaf for role in tree.roles.values()} for node in tree.path(leaf))
+    return total
+
+
 def _train(trainer: TreeTrainer, stage: TreeStage, run: RunArguments, datasets: dict[str, Any]) -> None:
     result = trainer.train(resume_from_checkpoint=run.training.resume_from_checkpoint)
     trainer.save_model()
     metrics = result.metrics
     if run.finetuning.include_effective_tokens_per_second:
-        tokens = sum(
-            len(row["chosen"]) + len(row["rejected"]) + 2 * len(row["prompt"]) for row in datasets["train_dataset"]
-        )
+        tokens = effective_tokens(stage, run, datasets["train_dataset"])
         seconds = metrics["train_runtime"] * run.training.world_size
         metrics["effective_tokens_per_sec"] = tokens * metrics["epoch"] / seconds
     trainer.log_metrics("train", metrics)

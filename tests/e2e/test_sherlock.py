@@ -64,10 +64,10 @@ def test_suffix_rows_and_the_published_spelling_train_the_same(sherlock, train):
 
 def test_accumulation_changes_nothing_on_a_ragged_epoch(sherlock, train):
     """Six rows in steps of four: the last step has two."""
-    common = {"max_samples": 6, "max_steps": None, "num_train_epochs": 2.0, "learning_rate": 1e-4}
+    common = {"max_samples": 6, "max_steps": None, "num_train_epochs": 1.0, "learning_rate": 1e-4}
     whole = train(sherlock("llava", **common, per_device_train_batch_size=4))
     parts = train(sherlock("llava", **common, per_device_train_batch_size=1, gradient_accumulation_steps=4))
-    assert len(whole.losses) == 4
+    assert len(whole.losses) == 2
     assert whole.losses == pytest.approx(parts.losses, abs=2e-5)
     assert whole.logged("margins/v_l") == pytest.approx(parts.logged("margins/v_l"), abs=2e-3)
 
@@ -121,7 +121,7 @@ def test_likelihood_terms(sherlock, train):
 
 
 def test_precision_bf16(sherlock, train):
-    result = train(sherlock("mllama", bf16=True))
+    result = train(sherlock("mllama", bf16=True, use_cpu=True))
     assert result.losses[0] == pytest.approx(START, abs=1e-3)
     assert all(torch.isfinite(value).all() for value in result.weights.values())
 
@@ -134,6 +134,7 @@ def own_rows(project_root, tmp_path):
         source = project_root / "data"
         rows = [change(row) for row in json.loads((source / "mmself_sherlock_full.json").read_text())[:2]]
         info = json.loads((source / "dataset_info.json").read_text())["mmself_sherlock_full"]
+        info["columns"] = {name: key for name, key in info["columns"].items() if key in rows[0]}
         folder = tmp_path / "own"
         folder.mkdir(exist_ok=True)
         (folder / "rows.json").write_text(json.dumps(rows))

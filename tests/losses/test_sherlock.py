@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The self-correction loss equals the published code's numbers and its formulas."""
 
+import dataclasses
 import json
 import math
 
@@ -255,3 +256,57 @@ def test_missing_roles_are_named():
     policy = {role: values for role, values in table(0).items() if role != "sc_w.lw"}
     with pytest.raises(ValueError, match=r"policy has no values for sc_w\.lw"):
         sherlock_loss(policy, table(1), weights=torch.ones(3, dtype=torch.float64))
+
+
+@pytest.mark.filterwarnings("default")
+def test_published_sequence_layout(golden, tiny_models, tmp_path):
+    """The published rows, text by text, from a file with suffixes and with the prompt of the cases."""
+    from PIL import Image
+
+    from llamafactory_mmself import _autoload
+    from llamafactory_mmself.data.rows import normalise
+    from llamafactory_mmself.data.schema import DatasetSchema
+    from llamafactory_mmself.prompts import Prompt
+    from llamafactory_mmself.stages.sherlock_dpo.arguments import SherlockArguments
+    from llamafactory_mmself.stages.sherlock_dpo.encode import SherlockEncoder, encode_sherlock
+    from llamafactory_mmself.stages.sherlock_dpo.tree import build_tree
+
+    _autoload.activate()
+    from llamafactory_mmself.plugin import lf
+
+    model = str(tiny_models("mllama"))
+    settings = {"model_name_or_path": model, "template": "mllama", "output_dir": "unused", "report_to": "none"}
+    model_args, data_args, *_ = lf.get_train_args({**settings, "stage": "sherlock_dpo"})
+    modules = lf.load_tokenizer(model_args)
+    tokenizer = modules["tokenizer"]
+    template = lf.get_template_and_fix_tokenizer(tokenizer, data_args)
+    encoder = SherlockEncoder.of(
+        lf.row_encoder(template, tokenizer, modules["processor"], 2048),
+        Prompt("cases", "1", "FIX[{question}|{response}]"),
+    )
+    Image.new("RGB", (56, 56)).save(tmp_path / "picture.png")
+    schema = DatasetSchema(name="cases", file_name="cases.json", formatting="sharegpt", ranking=True)
+    columns = {"messages": "conversations", "chosen": "chosen", "rejected": "rejected", "images": "images"}
+    schema = dataclasses.replace(schema, columns=columns | {"prefix": "prefix", "prefix_l": "prefix_l"})
+    for case in golden["sequence_layout"]:
+        raw = {
+            "conversations": [{"from": "human", "value": case["rows"][0]["user"]}],
+            "chosen": case["chosen_suffix"],
+            "rejected": case["rejected_suffix"],
+            "prefix": case["prefix"],
+            "prefix_l": case["prefix_l"],
+            "images": "picture.png",
+        }
+        row, faults = normalise(raw, schema, file="", row=1, media_dir=tmp_path, prefix_reading="suffix")
+        assert not faults
+        (record,), _ = encode_sherlock(row, encoder)
+        tree = build_tree(record, SherlockArguments())
+        for expected in case["rows"]:
+            role = tree.roles[expected["row"]]
+            ids = [token for node in tree.path(role.leaf) for token in node.ids]
+            first = role.scored.index(True)
+            before, after = tokenizer.decode(ids[:first]), tokenizer.decode(ids[first:])
+            turns = before.replace("<|image|>", "<image>").split("<|end_header_id|>\n\n")
+            assert turns[1].split("<|eot_id|>")[0] == expected["user"]
+            assert turns[2] == expected["unscored_assistant_prefix"]
+            assert after == expected["scored_target"].replace("<EOT>", "<|eot_id|>")

@@ -45,12 +45,18 @@ def test_the_wheel_holds_every_module_and_no_tests(wheel: Path, source: Path) ->
 def test_entry_points(wheel: Path) -> None:
     parser = configparser.ConfigParser()
     parser.read_string(_read(wheel, "entry_points.txt"))
+    targets = [target.partition(":")[0] for section in parser.sections() for target in parser[section].values()]
+    with zipfile.ZipFile(wheel) as archive:
+        assert {f"{target.replace('.', '/')}.py" for target in targets} <= set(archive.namelist())
     assert {section: dict(parser[section]) for section in parser.sections()} == {
         "console_scripts": {
             "mmself": "llamafactory_mmself.cli:main",
             "llamafactory-mmself": "llamafactory_mmself.cli:main",
         },
-        "llamafactory.stages": {"mdpo": "llamafactory_mmself.stages.mdpo.stage:STAGE"},
+        "llamafactory.stages": {
+            "mdpo": "llamafactory_mmself.stages.mdpo.stage:STAGE",
+            "sherlock_dpo": "llamafactory_mmself.stages.sherlock_dpo.stage:STAGE",
+        },
         "llamafactory.dataset_formats": {"mmself": "llamafactory_mmself.plugin.formats:MMSelfConverter"},
         "llamafactory.plugins": {"mmself": "llamafactory_mmself._autoload:activate"},
     }

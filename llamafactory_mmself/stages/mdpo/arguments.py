@@ -11,7 +11,7 @@ from ..base import TreeArguments
 
 @dataclass
 class MDPOArguments(TreeArguments):
-    """Arguments of stage `mdpo`. Beta, label smoothing and the pair loss are LLaMA-Factory's own `pref_*` arguments."""
+    """Arguments of stage `mdpo`. Beta, smoothing and the pair loss are LLaMA-Factory's own `pref_*` arguments."""
 
     strategy: str = field(
         default="orm",

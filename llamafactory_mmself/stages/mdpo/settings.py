@@ -44,7 +44,7 @@ def check_settings(finetuning: Any, args: MDPOArguments) -> None:
         )
     if args.strategy == "ori-mdpo" and args.vtcl_mode == "sameBatch":
         raise SettingError(
-            "ori-mdpo has no second direction: its rejected picture is a crop of the picture, and no answer belongs to "
+            "ori-mdpo has no second direction: its rejected picture is a crop, and no answer belongs to "
             "the crop alone. Use vtcl_mode single."
         )
     if args.mask_same_sequence and finetuning.pref_ftx > 0:
