@@ -51,7 +51,8 @@ clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
 	find llamafactory_mmself tests benchmarks -name __pycache__ -type d -prune -exec rm -rf {} +
 
-# The stamps are newer than the packaging files they were made from. The dev extra contains the plain install.
+# The stamps are newer than the packaging files they were made from. The dev extra contains the plain install. DeepSpeed
+# builds itself with the torch that is there; tests use it on the CPU.
 $(VENV)/.installed: $(PACKAGING) | $(VENV)/pyvenv.cfg
 	@echo "Installing llamafactory-mmself into $(VENV); the first time this takes some minutes and several GB."
 	$(PIP) install --upgrade pip
@@ -60,6 +61,7 @@ $(VENV)/.installed: $(PACKAGING) | $(VENV)/pyvenv.cfg
 
 $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install --constraint $(CONSTRAINTS) --editable '.[dev]'
+	DS_BUILD_OPS=0 $(PIP) install --constraint $(CONSTRAINTS) --no-build-isolation deepspeed
 	@touch $@
 
 # Every python on PATH under these names is run before it is trusted: version managers put names there that fail. The
