@@ -31,7 +31,7 @@ def patch_module(module: ModuleType) -> None:
         "llamafactory.data.template": _patch_template,
     }
     name = module.__name__
-    if name not in patchers or name in PATCHED:
+    if name not in patchers:
         return
     broken = contract.problems(module)
     if not broken:
