@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from PIL import Image
+
 from .faults import Fault
 from .rows import PreferenceRow, Turn
 
@@ -71,11 +73,10 @@ def encode_pairs(row: PreferenceRow, encoder: RowEncoder) -> tuple[list[Segments
     the media runs `spans` and `negative_spans`, the paths `images`, `rejected_images`, `videos`, and `weight`.
     Answers are cut so that every sequence fits `cutoff_len`; a prompt that leaves no room is a fault.
     """
-    try:
-        prompt = encoder.prompt(row, row.images)
-        negative = encoder.prompt(row, row.rejected_images) if row.rejected_images else []
-    except (OSError, ValueError, SyntaxError) as error:
-        return [], [_fault(row, "images", "media-unreadable", str(error), "Repair or remove the picture.")]
+    prompt, fault = _prompt(row, encoder, "images")
+    negative, second = _prompt(row, encoder, "rejected_images") if row.rejected_images else ([], None)
+    if fault or second:
+        return [], [found for found in (fault, second) if found]
 
     room = encoder.cutoff_len - max(len(prompt), len(negative))
     if room < 1:
@@ -95,6 +96,17 @@ def encode_pairs(row: PreferenceRow, encoder: RowEncoder) -> tuple[list[Segments
         else:
             records.append(_record(row, encoder, prompt, negative, chosen[:room], rejected[:room]))
     return ([], faults) if faults else (records, [])
+
+
+def _prompt(row: PreferenceRow, encoder: RowEncoder, field: str) -> tuple[list[int], Fault | None]:
+    """Ids of the prompt with the pictures of a column, or the fault of that column."""
+    try:
+        return encoder.prompt(row, getattr(row, field)), None
+    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
+        return [], _fault(row, field, "media-unreadable", str(error), "Repair or remove the picture.")
+    except ValueError as error:
+        fix = "See that `template` belongs to the model and that the columns hold what they say."
+        return [], _fault(row, field, "not-encodable", str(error), fix)
 
 
 def _record(

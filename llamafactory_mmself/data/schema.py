@@ -87,7 +87,7 @@ class DatasetSchema:
         named_columns = _read_names(entry, name, "columns", (*LLAMAFACTORY_COLUMNS, *EXTRA_COLUMNS), log)
         named_tags = _read_names(entry, name, "tags", tuple(DEFAULT_TAGS), log)
         file_name = _read_source(entry, name, log)
-        formatting = _read_value(entry, name, "formatting", "alpaca", str, log)
+        formatting = schema_format(_read_value(entry, name, "formatting", "alpaca", str, log))
         ranking = _read_value(entry, name, "ranking", False, bool, log)
         prefix_in_response = _read_prefix_setting(entry, name, log)
         if log.failed:
@@ -135,6 +135,11 @@ class DatasetSchema:
                 fix = f'Add "{tag}": "{DEFAULT_TAGS[tag]}" (or the word in your rows) under `tags`.'
                 log.error(f"{self.name}.tags", "missing-tag", message, fix)
         return log.faults
+
+
+def schema_format(formatting: str) -> str:
+    """The format of the rows: `mmself`, which lets stock stages read our files, is ShareGPT to us."""
+    return "sharegpt" if formatting == "mmself" else formatting
 
 
 def read_dataset_info(dataset_dir: Path, names: Sequence[str] | None = None) -> dict[str, DatasetSchema]:

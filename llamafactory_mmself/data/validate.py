@@ -14,7 +14,7 @@ from .schema import DatasetSchema
 from .terminal import count, table
 
 
-REQUIRABLE = frozenset({"rejected_images", "prefix", "weights"})
+REQUIRABLE = frozenset({"images", "rejected_images", "prefix", "weights"})
 
 Encode = Callable[[PreferenceRow], list[Fault]]
 
@@ -75,7 +75,7 @@ def validate_dataset(
         schema: The data set.
         dataset_dir: The folder that `schema.file_name` starts from.
         media_dir: The folder that media paths start from.
-        require: What every row must have: any of `rejected_images`, `prefix` and `weights`.
+        require: What every row must have: any of `images`, `rejected_images`, `prefix`, `weights`.
         check_media: Whether to open image and video files.
         encode: Returns the faults that show when a row is tokenised.
         progress: Whether to show progress bars.
@@ -178,11 +178,13 @@ def _bad_rows(faults: Iterable[Fault]) -> set[tuple[str, int]]:
 
 def missing_requirements(row: PreferenceRow, schema: DatasetSchema, require: frozenset[str]) -> list[Fault]:
     present = {
+        "images": bool(row.images),
         "rejected_images": bool(row.rejected_images),
         "prefix": row.prefix is not None,
         "weights": row.weight is not None,
     }
     ways = {
+        "images": "Give a picture and an `<image>` in the question.",
         "rejected_images": "Give it, or a second image for every placeholder in `images`.",
         "prefix": "Give `prefix` and `prefix_l`.",
         "weights": "Give a number.",

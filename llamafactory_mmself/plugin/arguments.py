@@ -28,8 +28,10 @@ INERT_KEYS = frozenset(
     {
         # data
         *("packing", "neat_packing", "train_on_prompt", "mask_history", "eval_num_beams"),
+        "ignore_pad_token_for_loss",
         # training
         *("predict_with_generate", "do_predict", "sortish_sampler", "generation_max_length", "generation_num_beams"),
+        "lora_dropout",  # dropout is off: policy and reference have to agree
         *("label_smoothing_factor", "train_sampling_strategy", "length_column_name"),
         # losses of other stages
         *("pref_bco_weight", "ld_alpha", "kto_chosen_weight", "kto_rejected_weight", "ppo_buffer_size", "ppo_epochs"),
@@ -195,7 +197,10 @@ def _refuse_foreign(args: Any, known: set[str], name: str) -> None:
         return
     owners: dict[str, list[str]] = {}
     for stage in stage_entry_points():
-        fields = _field_names([load_arguments(stage)])
+        try:
+            fields = _field_names([load_arguments(stage)])
+        except StageError:  # somebody else's broken stage is no reason to hide the user's mistake
+            continue
         for key in unknown:
             if key in fields:
                 owners.setdefault(key, []).append(stage)

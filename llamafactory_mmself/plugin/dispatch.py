@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable
 from functools import wraps
 from types import ModuleType
@@ -19,16 +20,25 @@ def install(module: ModuleType) -> list[str]:
 
 
 def _dispatching(original: Callable[..., None]) -> Callable[..., None]:
+    signature = inspect.signature(original)
+
     @wraps(original)
-    def run(model_args: Any, data_args: Any, training_args: Any, finetuning_args: Any, *rest: Any) -> None:
-        name = finetuning_args.plugin_stage
+    def run(*args: Any, **kwargs: Any) -> None:
+        given = signature.bind(*args, **kwargs).arguments
+        finetuning_args = given["finetuning_args"]
+        name = vars(finetuning_args).get("plugin_stage")  # absent where the parser is not ours
         if name is None:
-            return original(model_args, data_args, training_args, finetuning_args, *rest)
+            return original(*args, **kwargs)
 
         from ..stages.base import RunArguments
 
-        stage_args = finetuning_args.stage_args
-        run_args = RunArguments(model_args, data_args, training_args, finetuning_args, stage_args)
-        return load_stage(name).run(run_args, rest[-1])
+        run_args = RunArguments(
+            given["model_args"],
+            given["data_args"],
+            given["training_args"],
+            finetuning_args,
+            finetuning_args.stage_args,
+        )
+        return load_stage(name).run(run_args, given.get("callbacks") or [])
 
     return run

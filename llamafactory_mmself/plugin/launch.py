@@ -19,6 +19,8 @@ def train(arguments: list[str]) -> int:
         return 2
     from llamafactory import launcher
 
+    if os.getenv("USE_RAY", "0").lower() in ("1", "true"):
+        os.environ[_autoload.SWITCH] = "on"  # Ray's workers inherit the environment, not this process
     launcher.__file__ = os.path.abspath(__file__)  # the script that it hands to torchrun
     sys.argv = ["llamafactory-cli", "train", *arguments]
     launcher.launch()

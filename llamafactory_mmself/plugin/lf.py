@@ -11,7 +11,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from llamafactory.data.converter import DATASET_CONVERTERS, get_dataset_converter
-from llamafactory.data.data_utils import merge_dataset, split_dataset
+from llamafactory.data.data_utils import merge_dataset
 from llamafactory.data.loader import _load_single_dataset
 from llamafactory.data.mm_plugin import BasePlugin
 from llamafactory.data.parser import DatasetAttr, get_dataset_list
@@ -64,7 +64,6 @@ __all__ = [
     "read_args",
     "rejected_crop",
     "row_encoder",
-    "split_dataset",
 ]
 
 

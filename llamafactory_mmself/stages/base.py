@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 
@@ -127,6 +127,10 @@ class TreeStage(ABC):
     def required_columns(self, run: RunArguments) -> frozenset[str]:
         """Optional columns without which a row cannot be used: `rejected_images`, `prefix`, `weights`."""
         return frozenset()
+
+    def samples(self, row: PreferenceRow, run: RunArguments) -> list[PreferenceRow]:
+        """The rows that a row stands for; by default one for each rejected answer."""
+        return [replace(row, rejected=(text,)) for text in row.rejected]
 
     @abstractmethod
     def tree(self, segments: Segments, run: RunArguments, rejected_crop: tuple[float, float] | None) -> SampleTree:

@@ -53,7 +53,9 @@ class TreeTrainer(Trainer):
         scorer: the engine.
         reference: scores of the start, or None for losses without one.
         reference_model: the second model behind `reference`, if there is one; it is placed on the device here.
-        disable_dropout: policy and reference have to agree before the first step.
+        processor: saved with every checkpoint.
+
+    Dropout is switched off: policy and reference have to agree before the first step.
     """
 
     def __init__(

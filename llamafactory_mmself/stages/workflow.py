@@ -5,17 +5,21 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
 from torch import nn
 from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.trainer import TRAINER_STATE_NAME
+from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..plugin import lf
 from ..tree.batch import Batch, DenseCollator
-from ..tree.dense import DenseScorer, bare_model
+from ..tree.dense import DenseScorer
 from ..tree.reference import AdapterOff, FrozenModel, Reference
 from ..tree.scores import Scorer
+from ..tree.unwrap import bare_model
 from .base import RunArguments, TreeStage
 from .dataset import load_tree_dataset
 from .sampling import FILLER
@@ -25,7 +29,7 @@ from .trainer import TreeTrainer
 logger = lf.get_logger(__name__)
 
 
-class ContinuedAdapterError(ValueError):
+class WrongReferenceError(ValueError):
     """A reference that would not be the model that training starts from."""
 
 
@@ -42,6 +46,22 @@ class StageCollator:
         """Collates rows; fillers are marked in `valid`."""
         trees = [self.stage.tree(row, self.run, self.rejected_crop) for row in rows]
         return self.collate(trees, [FILLER not in row for row in rows])
+
+
+def complete_checkpoint(chosen: str | None, output_dir: str) -> str | None:
+    """The checkpoint to resume from: the chosen one, or an earlier one if a kill left that one half written.
+
+    Args:
+        chosen: what LLaMA-Factory found or the user named.
+        output_dir: only checkpoints in here are passed over.
+    """
+    if chosen is None or Path(chosen, TRAINER_STATE_NAME).exists() or Path(chosen).parent != Path(output_dir):
+        return chosen
+    folders = Path(output_dir).glob(f"{PREFIX_CHECKPOINT_DIR}-*")
+    complete = [folder for folder in folders if (folder / TRAINER_STATE_NAME).exists()]
+    newest = max(complete, key=lambda folder: int(folder.name.rpartition("-")[2]), default=None)
+    logger.warning_rank0(f"{chosen} was not written to its end; resuming from {newest or 'the beginning'} instead.")
+    return None if newest is None else str(newest)
 
 
 def run_tree_stage(stage: TreeStage, run: RunArguments, callbacks: list[Any]) -> None:
@@ -87,18 +107,23 @@ def run_tree_stage(stage: TreeStage, run: RunArguments, callbacks: list[Any]) ->
 
 
 def check_reference(stage: TreeStage, run: RunArguments) -> None:
-    """Refuses a continued adapter: with the adapter off, the reference would be the raw base, not this run's start.
+    """Refuses what would make policy and reference differ before the first step.
+
+    That is noise on the embeddings, and a continued adapter: with the adapter off, the reference would be the raw
+    base, not this run's start.
 
     Raises:
-        ContinuedAdapterError: with the two ways out.
+        WrongReferenceError: with the two ways out.
     """
+    if stage.needs_reference(run) and run.training.neftune_noise_alpha:
+        raise WrongReferenceError("neftune_noise_alpha would blur policy and reference differently: remove it.")
     adapters = run.model.adapter_name_or_path
     if not (stage.needs_reference(run) and run.training.do_train and adapters) or run.finetuning.ref_model:
         return
     if run.finetuning.create_new_adapter and (reason := _not_mergeable(run)) is None:
         return
     reason = f"`create_new_adapter` does not take effect here: {reason}. " if run.finetuning.create_new_adapter else ""
-    raise ContinuedAdapterError(
+    raise WrongReferenceError(
         f"Training would continue adapter {adapters[-1]} while its reference is the model without that adapter, so "
         f"policy and reference would differ before the first step. {reason}Set `create_new_adapter: true` (the old "
         "adapter is merged, a new one starts), or merge it with `llamafactory-cli export` first, or name the "
@@ -132,8 +157,12 @@ def load_reference(stage: TreeStage, run: RunArguments, model: nn.Module) -> nn.
             "Evaluation without `ref_model` or an adapter: the model is its own reference, so every margin is 0."
         )
         return model
-    logger.info_rank0("The reference of this evaluation is the model without its adapter.")
-    return lf.create_ref_model(run.model, replace_finetuning(run.finetuning, ref_model=run.model.model_name_or_path))
+    if isinstance(model, PeftModel):  # quantised models keep their adapter apart
+        return None
+    *earlier, last = run.model.adapter_name_or_path
+    logger.info_rank0(f"The reference of this evaluation is the model without adapter {last}.")
+    without = {"ref_model": run.model.model_name_or_path, "ref_model_adapters": ",".join(earlier) or None}
+    return lf.create_ref_model(run.model, replace_finetuning(run.finetuning, **without))
 
 
 def replace_finetuning(finetuning: Any, **changes: Any) -> Any:
@@ -167,7 +196,8 @@ def effective_tokens(stage: TreeStage, run: RunArguments, rows: Iterable[dict[st
 
 
 def _train(trainer: TreeTrainer, stage: TreeStage, run: RunArguments, datasets: dict[str, Any]) -> None:
-    result = trainer.train(resume_from_checkpoint=run.training.resume_from_checkpoint)
+    checkpoint = complete_checkpoint(run.training.resume_from_checkpoint, run.training.output_dir)
+    result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     metrics = result.metrics
     if run.finetuning.include_effective_tokens_per_second:

@@ -6,25 +6,17 @@ from __future__ import annotations
 from typing import Any
 
 import torch
-from peft import PeftModel
 from torch import Tensor, nn
 
 from .batch import Batch
 from .head import scoring_head
 from .scores import Scores, ScoreTable
+from .unwrap import bare_model
 from .vision import shared_features
 
 
 #: Parts of a batch that are not for the model.
 _OURS = frozenset({"valid", "score", "roles", "side", "shared"})
-
-
-def bare_model(model: nn.Module) -> Any:
-    """The transformers model under data-parallel, DeepSpeed and adapter wrappers."""
-    inner: Any = model
-    while not isinstance(inner, PeftModel) and hasattr(inner, "module"):
-        inner = inner.module
-    return inner.get_base_model() if isinstance(inner, PeftModel) else inner
 
 
 class DenseScorer:

@@ -3,14 +3,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
-from peft import PeftModel
 from torch import nn
 
 from .batch import Batch
 from .scores import Scorer, ScoreTable, detach
+from .unwrap import unwrap
 
 
 class Reference(Protocol):
@@ -34,7 +34,7 @@ class AdapterOff:
 
     def __call__(self, model: nn.Module, batch: Batch) -> ScoreTable:
         """See `Reference`."""
-        with torch.no_grad(), _peft_model(model).disable_adapter():
+        with torch.no_grad(), unwrap(model).disable_adapter():
             return detach(self._scorer(model, batch))
 
 
@@ -49,10 +49,3 @@ class FrozenModel:
         """See `Reference`."""
         with torch.no_grad():
             return detach(self._scorer(self._model, batch))
-
-
-def _peft_model(model: nn.Module) -> PeftModel:
-    inner: Any = model
-    while not isinstance(inner, PeftModel):
-        inner = inner.module
-    return inner

@@ -140,7 +140,12 @@ class TreeBuilder:
             context: node that the response follows.
             mask: which tokens of the response are scored; all of them by default.
             given: node on the context's path that scoring starts after; by default `context` itself.
+
+        Raises:
+            ValueError: if nothing stands before the first scored token to predict it from.
         """
+        if (context if given is None else given) == ROOT:
+            raise ValueError(f"Role {name} of sample {self._key} has nothing before its answer to predict it from.")
         leaf = self.add(response, context)
         length = self._length(context)
         unscored = length if given is None else self._length(given)

@@ -80,6 +80,12 @@ def test_what_upstream_refuses_for_the_base_is_refused(settings, parse):
         ({"strategy": "ori-mdpo", "vtcl_mode": "sameBatch"}, "no second direction"),
         ({"anchor_ratio": -1.0}, "0 or more"),
         ({"pref_loss": "simpo", "anchor_ratio": 0.5}, "no reference to anchor to"),
+        ({"strategy": "dpo", "not_half_dpo_loss": True}, "`not_half_dpo_loss` would do nothing"),
+        ({"neg_anchor_ratio": 0.5}, "`neg_anchor_ratio` would do nothing"),
+        ({"simpo_gamma": 0.7}, "`simpo_gamma` would do nothing"),
+        ({"strategy": "sft", "pref_beta": 0.3}, "`pref_beta` would do nothing"),
+        ({"pref_loss": "orpo", "ref_model": "/nowhere"}, "`ref_model` would do nothing"),
+        ({"lora_dropout": 0.1}, "would ignore `lora_dropout`"),
     ],
 )
 def test_settings_that_cannot_work_say_why(settings, parse, changes, words):

@@ -31,9 +31,28 @@ def test_shipped_one_image_sets_train_with_dpo(settings, train, name):
     assert len(train(settings("llava", dataset=name, strategy="dpo")).losses) == 2
 
 
-def test_streaming(settings, train):
-    result = train(settings("llava", streaming=True, max_samples=None, max_steps=3))
-    assert len(result.losses) == 3
+def test_streaming_is_the_same_run_tokenised_row_by_row(settings, train, tmp_path):
+    """Splits, evaluation and resuming past an epoch included."""
+    common = {"dataset": "ovip_eval", "max_samples": None, "val_size": 4, "eval_strategy": "steps", "eval_steps": 3}
+    common |= {"max_steps": 9, "save_strategy": "steps", "save_steps": 5, "per_device_eval_batch_size": 3}
+    ahead = train(settings("llava", **common))
+    lazy = train(settings("llava", **common, streaming=True, output_dir=str(tmp_path / "lazy")))
+    assert lazy.losses == ahead.losses and lazy.logged("eval_loss") == ahead.logged("eval_loss")
+    shutil.rmtree(tmp_path / "lazy" / "checkpoint-9")
+    again = settings("llava", **common, streaming=True, output_dir=str(tmp_path / "lazy"))
+    again["resume_from_checkpoint"] = str(tmp_path / "lazy" / "checkpoint-5")
+    assert train(again).losses == ahead.losses
+
+
+def test_streaming_drops_rows_that_do_not_fit(settings, train, data):
+    rows = json.loads((data / "ovip_eval.json").read_text())
+    rows[1]["conversations"][0]["value"] += " really" * 400
+    (data / "ovip_eval.json").write_text(json.dumps(rows))
+    arguments = settings("llava", dataset="ovip_eval", dataset_dir=str(data), streaming=True, max_samples=None)
+    arguments |= {"cutoff_len": 300, "max_steps": 6}
+    with pytest.raises(DataError, match="no room for an answer"):
+        train(arguments)
+    assert len(train({**arguments, "invalid_rows": "drop"}).losses) == 6
 
 
 def test_listed_rejected_answers_become_pairs(settings, train, data):
@@ -92,6 +111,10 @@ def test_tokenised_sets_on_disk_know_how_they_were_made(settings, train, tmp_pat
     with pytest.raises(DataError, match=r"other settings \(cutoff_len: 2048 there, 999 in this run"):
         train(settings("llava", tokenized_path=folder, cutoff_len=999))
     shutil.rmtree(folder)
+    train(settings("llava", tokenized_path=folder, dataset="mmself_text_pairs", strategy="dpo"))
+    with pytest.raises(DataError, match="its rows were not checked for images, rejected_images"):
+        train(settings("llava", tokenized_path=folder))
+    shutil.rmtree(folder)
     (tmp_path / "tokenised").mkdir()
     (tmp_path / "tokenised" / "other.txt").write_text("not ours")
     with pytest.raises(DataError, match=r"mmself_fingerprint\.json is missing"):
@@ -107,6 +130,42 @@ def test_a_cached_encoding_is_not_used_when_a_picture_changed(settings, train, d
         with Image.open(picture) as image:
             image.resize((56, 84)).save(picture)
     assert len(train(arguments).losses) == 2  # stale encodings would have the wrong number of picture tokens
+
+
+def test_tokenised_sets_on_disk_know_their_pictures(settings, train, data, tmp_path):
+    from PIL import Image
+
+    arguments = settings(dataset_dir=str(data), tokenized_path=str(tmp_path / "tokenised"))
+    train(arguments)
+    for picture in (data / "images").iterdir():
+        with Image.open(picture) as image:
+            image.resize((56, 84)).save(picture)
+    with pytest.raises(DataError, match=r"pictures: .* there"):
+        train(arguments)
+
+
+def test_encodings_know_the_processor(settings, train, tiny_models, tmp_path):
+    """Settings outside the image processor that change the number of picture tokens."""
+    train(settings("llava"))
+    other = tmp_path / "other"
+    shutil.copytree(tiny_models("llava"), other)
+    for name in ("processor_config.json", "config.json"):
+        values = json.loads((other / name).read_text())
+        values["vision_feature_select_strategy"] = "full"
+        (other / name).write_text(json.dumps(values))
+    assert len(train(settings("llava", model_name_or_path=str(other))).losses) == 2
+
+
+def test_our_own_format_in_our_own_stage(settings, train, data):
+    info = json.loads((data / "dataset_info.json").read_text())
+    info["ours"] = {**info["mmself_pairs"], "formatting": "mmself"}
+    (data / "dataset_info.json").write_text(json.dumps(info))
+    assert len(train(settings("llava", dataset="ours", dataset_dir=str(data))).losses) == 2
+
+
+def test_sft_uses_each_chosen_answer_once(settings, train):
+    pairs = settings("llava", dataset="mmself_pairs_columns", max_samples=4, max_steps=None, num_train_epochs=1.0)
+    assert len(train({**pairs, "strategy": "sft", "per_device_train_batch_size": 1}).losses) == 4
 
 
 def test_bad_rows_stop_the_run_or_are_dropped_and_counted(settings, train, data, caplog):
@@ -164,6 +223,25 @@ def test_videos_and_pictures_in_one_batch(settings, train, tmp_path, family):
     parts = train({**arguments, "per_device_train_batch_size": 1, "gradient_accumulation_steps": 3})
     assert whole.losses[1] < whole.losses[0]
     assert whole.losses == pytest.approx(parts.losses, abs=1e-4)
+
+
+def test_rows_without_a_picture_need_a_strategy_without_pictures(settings, train, data):
+    rows = json.loads((data / "mmself_text_pairs.json").read_text())[:4]
+    for row in rows:
+        row.pop("images")
+        row["conversations"][0]["value"] = row["conversations"][0]["value"].replace("<image>", "")
+    (data / "mmself_text_pairs.json").write_text(json.dumps(rows))
+    arguments = settings("llava", dataset="mmself_text_pairs", dataset_dir=str(data))
+    for strategy in ("ori-mdpo", "orm", "svco-textref"):
+        with pytest.raises(DataError, match="has no `images`"):
+            train({**arguments, "strategy": strategy})
+
+
+def test_a_broken_rejected_picture_is_told_as_such(settings, train, data):
+    rows = json.loads((data / "mmself_pairs.json").read_text())
+    (data / rows[0]["images"][1]).write_text("not a picture")
+    with pytest.raises(DataError, match=r"mmself_pairs\.json, row 1, field `rejected_images`"):
+        train(settings("llava", dataset_dir=str(data)))
 
 
 def test_a_set_without_ranking_is_explained(settings, train):

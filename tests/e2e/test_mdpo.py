@@ -151,6 +151,45 @@ def test_evaluation_alone(settings, train, tmp_path):
     assert metrics["eval_rewards/margins"] > 0.001
 
 
+def test_evaluation_alone_of_a_second_round_is_the_one_during_training(settings, train, tmp_path):
+    """Its reference is the first round, not the raw base."""
+    first, second = str(tmp_path / "first"), str(tmp_path / "second")
+    train(settings(output_dir=first, max_steps=4))
+    evaluation = {"eval_dataset": "ovip_eval", "max_samples": None}
+    round_two = {"adapter_name_or_path": first, "create_new_adapter": True, "eval_strategy": "steps", "eval_steps": 4}
+    trained = train(settings(**round_two, **evaluation, output_dir=second, max_steps=4))
+    alone = train(
+        settings(
+            **evaluation,
+            adapter_name_or_path=f"{first},{second}",
+            do_train=False,
+            do_eval=True,
+            dataset=None,
+            max_steps=None,
+            output_dir=str(tmp_path / "alone"),
+        )
+    )
+    metrics = json.loads((alone.folder / "eval_results.json").read_text())
+    assert metrics["eval_loss"] == pytest.approx(trained.logged("eval_loss")[-1], abs=1e-5)
+    assert metrics["eval_rewards/margins"] == pytest.approx(trained.logged("eval_rewards/margins")[-1], abs=1e-4)
+
+
+def test_noise_on_the_embeddings_is_refused(settings, train):
+    with pytest.raises(ValueError, match="neftune_noise_alpha"):
+        train(settings(neftune_noise_alpha=5.0))
+
+
+def test_a_half_written_checkpoint_is_passed_over(settings, train, tmp_path):
+    saving = {"save_strategy": "steps", "save_steps": 2, "max_steps": 6, "num_train_epochs": 3.0}
+    whole = train(settings(**saving, output_dir=str(tmp_path / "whole")))
+    broken = settings(**saving, output_dir=str(tmp_path / "broken"))
+    train(broken)
+    shutil.rmtree(tmp_path / "broken" / "checkpoint-6")
+    (tmp_path / "broken" / "checkpoint-4" / "trainer_state.json").unlink()
+    again = train({**broken, "resume_from_checkpoint": str(tmp_path / "broken" / "checkpoint-4")})
+    assert again.losses == whole.losses
+
+
 def test_masking_shared_tokens_scores_only_differences(settings, train):
     masked = train(settings(mask_same_sequence=True))
     assert masked.losses[1] != train(settings()).losses[1]

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """If LLaMA-Factory is another one, stock stages go on and ours say why they cannot."""
 
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import pytest
 
@@ -48,6 +48,22 @@ def test_a_missing_symbol_is_named(state, capsys):
     del module.run_dpo
     activation.patch_module(module)
     assert "run_dpo is gone" in capsys.readouterr().err
+
+
+def test_stock_stages_run_where_only_the_parser_is_another_one(state, capsys):
+    """The tuner is patched, the parser is not: its finetuning arguments know nothing of us."""
+    parser = ModuleType("llamafactory.hparams.parser")
+    parser.read_args = parser.get_train_args = lambda args=None: args
+
+    def run_dpo(model_args, data_args, training_args, finetuning_args, callbacks=None):
+        return "stock", callbacks
+
+    module = tuner(run_dpo)
+    activation.patch_module(parser)
+    activation.patch_module(module)
+    assert module.run_dpo is not run_dpo
+    assert module.run_dpo("m", "d", "t", SimpleNamespace(stage="dpo"), callbacks=None) == ("stock", None)
+    assert module.run_dpo("m", "d", "t", SimpleNamespace(stage="dpo")) == ("stock", None)
 
 
 def test_modules_that_are_none_of_ours_are_left_alone(state):

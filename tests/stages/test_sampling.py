@@ -2,6 +2,8 @@
 """Every row once an epoch, whatever the ranks."""
 
 import pytest
+from accelerate.data_loader import BatchSamplerShard
+from torch.utils.data import BatchSampler
 
 from llamafactory_mmself.stages.sampling import FILLER, EpochSampler, PaddedRows
 
@@ -25,10 +27,17 @@ def test_the_order_follows_from_seed_and_epoch():
     assert list(EpochSampler(3, 2, seed=None)) == [0, 1, 2, 3]
 
 
-def test_more_ranks_see_the_same_global_batches():
-    """The first rows * batch of an order are the same set, however they are dealt out."""
-    one, two = list(EpochSampler(7, 4, seed=5)), list(EpochSampler(7, 2, seed=5))
-    assert one[:7] == two[:7]
+@pytest.mark.parametrize(("ranks", "batch"), [(1, 4), (2, 2), (4, 1)])
+def test_more_ranks_see_the_same_global_batches(ranks, batch):
+    """As accelerate deals them out: four rows a step, none twice, the last step with three and a filler."""
+    shards = [
+        list(BatchSamplerShard(BatchSampler(EpochSampler(7, 4, seed=5), batch, drop_last=False), ranks, rank))
+        for rank in range(ranks)
+    ]
+    steps = [{index for shard in shards for index in shard[step]} for step in range(2)]
+    order = list(EpochSampler(7, 4, seed=5))
+    assert steps == [set(order[:4]), set(order[4:])]
+    assert {len(shard) for shard in shards} == {2}
 
 
 def test_fillers_are_marked_copies():

@@ -22,6 +22,11 @@ def test_equal_segments_are_one_node():
     assert [node.ids for node in tree.path(tree.roles["cr"].leaf)] == [(1, 2), (5,)]
 
 
+def test_an_answer_needs_something_before_it():
+    with pytest.raises(ValueError, match="Role cc of sample key has nothing before its answer"):
+        TreeBuilder("key").score("cc", [1, 2], ROOT)
+
+
 def test_the_same_tokens_over_another_picture_are_another_node():
     builder = TreeBuilder("key")
     places = {builder.add([7, 7], ROOT, [Media("image", name)]) for name in ("a.png", "b.png")}

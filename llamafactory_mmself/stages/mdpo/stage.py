@@ -41,7 +41,7 @@ class MDPOStage(TreeStage):
         from ...plugin.lf import get_logger
         from .settings import check_settings
 
-        check_settings(finetuning_args, stage_args)
+        check_settings(finetuning_args, stage_args, given)
         for names, reason in (
             (ONLINE_ONLY, f"is read by online strategies only, and `strategy` is {stage_args.strategy}"),
             (WITHOUT_EFFECT, "is accepted for old command lines and does nothing"),
@@ -59,8 +59,19 @@ class MDPOStage(TreeStage):
         """See `TreeStage.required_columns`."""
         from ...losses.mdpo import strategy_roles
 
-        negative = {"rc", "rr"} & set(strategy_roles(run.stage.strategy, run.stage.vtcl_mode))
-        return frozenset({"rejected_images"}) if negative and run.stage.strategy != "ori-mdpo" else frozenset()
+        roles = set(strategy_roles(run.stage.strategy, run.stage.vtcl_mode))
+        columns = {"images"} if roles & {"rc", "rr", "cn", "rn"} else set()
+        if roles & {"rc", "rr"} and run.stage.strategy != "ori-mdpo":
+            columns.add("rejected_images")
+        return frozenset(columns)
+
+    def samples(self, row: PreferenceRow, run: RunArguments) -> list[PreferenceRow]:
+        """See `TreeStage.samples`; a strategy without rejected answers uses a row once."""
+        from ...losses.mdpo import strategy_roles
+
+        roles = set(strategy_roles(run.stage.strategy, run.stage.vtcl_mode))
+        samples = super().samples(row, run)
+        return samples if roles & {"cr", "rr", "rn"} else samples[:1]
 
     def encode(self, row: PreferenceRow, encoder: RowEncoder) -> tuple[list[Segments], list[Fault]]:
         """See `TreeStage.encode`."""
