@@ -9,6 +9,8 @@ import pytest
 import torch
 from PIL import Image
 
+from llamafactory_mmself.losses.mdpo import STRATEGIES
+
 
 pytestmark = pytest.mark.filterwarnings("default")
 
@@ -38,6 +40,25 @@ def test_every_offline_strategy_learns(settings, train, strategy, mode):
     result = train(settings("llava", strategy=strategy, vtcl_mode=mode, max_steps=2, max_samples=2))
     assert all(map(math.isfinite, result.losses))
     assert result.losses[-1] < result.losses[0]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("family", ["llava", "qwen2_vl"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+def test_every_strategy_trains_on_published_rows(settings, train, shared_data, tmp_path, family, strategy):
+    """OViP's own sample of rows and photos."""
+    folder = shared_data / "ovip_sample" / "data"
+    columns = {"messages": "conversations", "images": "images", "chosen": "chosen", "rejected": "rejected"}
+    entry = {"file_name": str(folder / "ovip_sample.json"), "formatting": "sharegpt", "ranking": True}
+    (tmp_path / "dataset_info.json").write_text(json.dumps({"ovip": {**entry, "columns": columns}}))
+    data = {"dataset": "ovip", "dataset_dir": str(tmp_path), "media_dir": str(folder), "image_max_pixels": 40000}
+    result = train(settings(family, strategy=strategy, max_samples=2, max_steps=2, **data))
+    assert all(map(math.isfinite, result.losses))
+    if strategy in ("svco-ref", "svco-textref"):
+        # Both slots hold the real photo: "the photo over none" and "none over the photo" cancel out.
+        assert result.losses == pytest.approx([math.log(2)] * 2, abs=1e-5)
+    else:
+        assert result.losses[1] < result.losses[0]
 
 
 def test_crops_as_rejected_pictures(settings, train):
