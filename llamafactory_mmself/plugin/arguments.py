@@ -16,6 +16,7 @@ from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, Literal, get_args, get_type_hints
 
+from ..stages.base import RunArguments
 from .registry import STOCK_STAGES, StageError, load_arguments, load_stage, resolve_stage, stage_entry_points
 
 
@@ -157,10 +158,11 @@ def _parse_plugin_stage(module: ModuleType, args: Any, name: str, allow_extra: b
     parser = module.HfArgumentParser([*module._TRAIN_ARGS, arguments])
     *parsed, stage_args = module._parse_args(parser, args, allow_extra_keys=allow_extra)
     _refuse_inert(args, parsed, name, INERT_KEYS if stage.inert is None else stage.inert)
-    finetuning_args = parsed[3]
+    model_args, data_args, training_args, finetuning_args, _ = parsed
     finetuning_args.stage_args = stage_args
     _check_back_end(name)
-    stage.check(*parsed[:4], stage_args, frozenset(_given_keys(args)))
+    run = RunArguments(model_args, data_args, training_args, finetuning_args, stage_args)
+    stage.check(run, frozenset(_given_keys(args)))
     return tuple(parsed)
 
 

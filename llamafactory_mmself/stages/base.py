@@ -49,15 +49,7 @@ class Stage(Protocol):
     help: str
     inert: frozenset[str] | None
 
-    def check(
-        self,
-        model_args: Any,
-        data_args: Any,
-        training_args: Any,
-        finetuning_args: Any,
-        stage_args: Any,
-        given: frozenset[str],
-    ) -> None:
+    def check(self, run: RunArguments, given: frozenset[str]) -> None:
         """Refuses combinations that cannot work, before anything is loaded; `given` names the keys the user set."""
         ...
 
@@ -88,15 +80,7 @@ class TreeStage(ABC):
     help: str
     inert: frozenset[str] | None = None
 
-    def check(
-        self,
-        model_args: Any,
-        data_args: Any,
-        training_args: Any,
-        finetuning_args: Any,
-        stage_args: Any,
-        given: frozenset[str],
-    ) -> None:
+    def check(self, run: RunArguments, given: frozenset[str]) -> None:
         """See `Stage.check`."""
         return None
 

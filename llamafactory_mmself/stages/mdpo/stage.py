@@ -28,22 +28,14 @@ class MDPOStage(TreeStage):
     arguments = "llamafactory_mmself.stages.mdpo.arguments:MDPOArguments"
     help = "preferences between answers and between pictures (DPO, mDPO, S-VCO, OViP)."
 
-    def check(
-        self,
-        model_args: Any,
-        data_args: Any,
-        training_args: Any,
-        finetuning_args: Any,
-        stage_args: Any,
-        given: frozenset[str],
-    ) -> None:
+    def check(self, run: RunArguments, given: frozenset[str]) -> None:
         """See `Stage.check`; also resolves the default of `anchor_ratio`."""
         from ...plugin.lf import get_logger
         from .settings import check_settings
 
-        check_settings(finetuning_args, stage_args, given)
+        check_settings(run.finetuning, run.stage, given)
         for names, reason in (
-            (ONLINE_ONLY, f"is read by online strategies only, and `strategy` is {stage_args.strategy}"),
+            (ONLINE_ONLY, f"is read by online strategies only, and `strategy` is {run.stage.strategy}"),
             (WITHOUT_EFFECT, "is accepted for old command lines and does nothing"),
         ):
             for name in sorted(names & given):

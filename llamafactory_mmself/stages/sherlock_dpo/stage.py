@@ -30,19 +30,11 @@ class SherlockStage(TreeStage):
     arguments = "llamafactory_mmself.stages.sherlock_dpo.arguments:SherlockArguments"
     help = "preferences and self-correction on rows with prefixes and weights (Sherlock)."
 
-    def check(
-        self,
-        model_args: Any,
-        data_args: Any,
-        training_args: Any,
-        finetuning_args: Any,
-        stage_args: Any,
-        given: frozenset[str],
-    ) -> None:
+    def check(self, run: RunArguments, given: frozenset[str]) -> None:
         """See `Stage.check`; also resolves the preset and the ablations."""
         from .settings import check_settings
 
-        check_settings(finetuning_args, stage_args, given)
+        check_settings(run.finetuning, run.stage, given)
 
     def needs_reference(self, run: RunArguments) -> bool:
         """See `TreeStage.needs_reference`."""
