@@ -142,6 +142,24 @@ def schema_format(formatting: str) -> str:
     return "sharegpt" if formatting == "mmself" else formatting
 
 
+def schema_from_attr(name: str, attr: Any) -> DatasetSchema:
+    """The schema of a data set that LLaMA-Factory has read itself.
+
+    Args:
+        name: of the data set.
+        attr: LLaMA-Factory's `DatasetAttr`.
+    """
+    columns = {column: getattr(attr, column) for column in LLAMAFACTORY_COLUMNS}
+    return DatasetSchema(
+        name=name,
+        file_name=None,
+        formatting=schema_format(attr.formatting),
+        ranking=attr.ranking,
+        columns=_add_extra_columns({column: key for column, key in columns.items() if key}),
+        tags={tag: getattr(attr, tag) for tag in DEFAULT_TAGS if getattr(attr, tag)},
+    )
+
+
 def read_dataset_info(dataset_dir: Path, names: Sequence[str] | None = None) -> dict[str, DatasetSchema]:
     """Reads `dataset_info.json`.
 

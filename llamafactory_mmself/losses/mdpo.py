@@ -147,7 +147,7 @@ def mdpo_loss(
     if strategy == "sft":
         swap = [_identity, lambda role: "cr"] if published and mode == "sameBatch" else directions
         losses = _mean([_nll(batch, turn("cc"), chosen_lengths) for turn in swap])
-        return _output(losses, {"logps/chosen": batch.policy["cc"]})
+        return LossOutput.of(losses, {"logps/chosen": batch.policy["cc"]})
 
     parts: dict[str, Tensor] = {}
     for term in terms:
@@ -166,7 +166,7 @@ def mdpo_loss(
     if pref_ftx > 0 and not (published and strategy in MDPO_FAMILY):
         losses = losses + pref_ftx * _mean([_nll(batch, turn("cc"), chosen_lengths) for turn in directions])
 
-    return _output(losses, {**parts, **_preference_metrics(batch, strategy, mode, directions, terms)})
+    return LossOutput.of(losses, {**parts, **_preference_metrics(batch, strategy, mode, directions, terms)})
 
 
 @dataclass(frozen=True)
@@ -278,17 +278,6 @@ def _preference_metrics(
         metrics["rewards/image_margins"] = chosen - reward("rc")
         metrics["rewards/image_accuracies"] = (chosen > reward("rc")).to(chosen.dtype)
     return metrics
-
-
-def _output(losses: Tensor, metrics: Mapping[str, Tensor]) -> LossOutput:
-    def summed(values: Tensor) -> tuple[Tensor, Tensor]:
-        return values.detach().sum(), values.new_tensor(values.numel())
-
-    return LossOutput(
-        value=losses.sum(),
-        weight=losses.new_tensor(losses.numel()),
-        metrics={name: summed(values) for name, values in metrics.items()},
-    )
 
 
 def _check(

@@ -121,20 +121,11 @@ def sherlock_loss(
     for role in roles:
         metrics[f"rewards/{role}"] = (pref_beta if role in DPO_ROLES else refine_beta) * h[role]
         metrics[f"logps/{role}"] = policy[role]
-    return LossOutput(
-        value=losses.sum(),
-        weight=losses.new_tensor(losses.numel()),
-        metrics={name: _summed(values) for name, values in metrics.items()},
-    )
+    return LossOutput.of(losses, metrics)
 
 
 def _total(parts: Mapping[str, Tensor]) -> Tensor:
     return torch.stack(list(parts.values())).sum(0)
-
-
-def _summed(values: Tensor) -> tuple[Tensor, Tensor]:
-    values = values.detach()
-    return values.sum(), values.new_tensor(values.numel())
 
 
 def _check(

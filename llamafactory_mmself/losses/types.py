@@ -27,7 +27,20 @@ class LossOutput:
     weight: Tensor
     metrics: Mapping[str, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
+    @classmethod
+    def of(cls, losses: Tensor, metrics: Mapping[str, Tensor]) -> LossOutput:
+        """Sums per-sample losses [n]; each metric is a tensor of values to be averaged."""
+        return cls(
+            value=losses.sum(),
+            weight=losses.new_tensor(losses.numel()),
+            metrics={name: _summed(values.detach()) for name, values in metrics.items()},
+        )
+
     @property
     def loss(self) -> Tensor:
         """The mean over this batch alone, shape []."""
         return self.value / self.weight
+
+
+def _summed(values: Tensor) -> tuple[Tensor, Tensor]:
+    return values.sum(), values.new_tensor(values.numel())

@@ -10,13 +10,13 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
-import os
 from collections.abc import Callable, Iterable
 from difflib import get_close_matches
 from types import ModuleType
 from typing import Any, Literal, get_args, get_type_hints
 
 from ..stages.base import RunArguments
+from .launch import env_enabled
 from .registry import STOCK_STAGES, StageError, load_arguments, load_stage, resolve_stage, stage_entry_points
 
 
@@ -168,7 +168,7 @@ def _parse_plugin_stage(module: ModuleType, args: Any, name: str, allow_extra: b
 
 def _check_back_end(name: str) -> None:
     for variable in ("USE_MCA", "USE_V1"):
-        if os.getenv(variable, "0").lower() in ("1", "true", "y", "yes"):
+        if env_enabled(variable):
             raise ArgumentError(f"Stage `{name}` does not run with {variable}; unset it.")
 
 

@@ -84,7 +84,7 @@ SYMBOLS: tuple[Symbol, ...] = (
     Symbol(_CONVERTER, "register_dataset_converter", "called", "add formats", ("name", "dataset_converter")),
     Symbol(_CONVERTER, "DATASET_CONVERTERS", "called", "see which formats there are"),
     Symbol(_TEMPLATE, "TEMPLATES", "replaced", "add our templates"),
-    Symbol("llamafactory.data.mm_plugin", "PLUGINS", "called", "derive our image plugins"),
+    Symbol("llamafactory.data.mm_plugin", "BasePlugin", "called", "know families with plain inputs"),
     Symbol(
         "llamafactory.data.parser", "get_dataset_list", "called", "read data sets", ("dataset_names", "dataset_dir")
     ),

@@ -3,12 +3,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..data.faults import DataError
 from ..data.rows import PreferenceRow, normalise
-from ..data.schema import DEFAULT_TAGS, EXTRA_COLUMNS, LLAMAFACTORY_COLUMNS, DatasetSchema
+from ..data.schema import schema_from_attr
 from .registry import format_names, load_format
 
 
@@ -43,20 +44,12 @@ class MMSelfConverter:
     """
 
     def __init__(self, dataset_attr: Any, data_args: Any) -> None:
-        columns = {column: getattr(dataset_attr, column) for column in LLAMAFACTORY_COLUMNS}
-        tags = {tag: getattr(dataset_attr, tag) for tag in DEFAULT_TAGS}
+        schema = schema_from_attr(str(dataset_attr), dataset_attr)
         self._ranking: bool = dataset_attr.ranking
         self._media_dir = Path(data_args.media_dir)
-        self._schema = DatasetSchema(
-            name=str(dataset_attr),
-            file_name=dataset_attr.dataset_name,
-            formatting="sharegpt",
-            ranking=True,
-            columns={"chosen": "chosen", "rejected": "rejected", "images": "images"}
-            | {column: key for column, key in columns.items() if key}
-            | {column: column for column in EXTRA_COLUMNS if column not in columns.values()},
-            tags={tag: word for tag, word in tags.items() if word},
-        )
+        answers = {column: column for column in ("chosen", "rejected", "images")}
+        self._schema = replace(schema, ranking=True, columns={**answers, **schema.columns})
+        self._file: str = dataset_attr.dataset_name
         self._row = 0
 
     def __call__(self, example: dict[str, Any]) -> dict[str, Any]:
@@ -65,7 +58,7 @@ class MMSelfConverter:
         row, faults = normalise(
             {key: value for key, value in example.items() if value is not None},
             self._schema,
-            file=self._schema.file_name or self._schema.name,
+            file=self._file,
             row=self._row,
             media_dir=self._media_dir,
             prefix_reading=None,

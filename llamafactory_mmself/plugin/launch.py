@@ -10,6 +10,11 @@ import os
 import sys
 
 
+def env_enabled(variable: str) -> bool:
+    """Whether an environment variable is switched on."""
+    return os.getenv(variable, "0").lower() in ("1", "true", "y", "yes")
+
+
 def train(arguments: list[str]) -> int:
     """Runs `llamafactory-cli train` with these arguments; data-parallel workers get the plugin, too."""
     from .. import _autoload
@@ -19,7 +24,7 @@ def train(arguments: list[str]) -> int:
         return 2
     from llamafactory import launcher
 
-    if os.getenv("USE_RAY", "0").lower() in ("1", "true"):
+    if env_enabled("USE_RAY"):
         os.environ[_autoload.SWITCH] = "on"  # Ray's workers inherit the environment, not this process
     launcher.__file__ = os.path.abspath(__file__)  # the script that it hands to torchrun
     sys.argv = ["llamafactory-cli", "train", *arguments]

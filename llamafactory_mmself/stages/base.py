@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from ..tree.scores import ScoreTable
 
 
+class SettingError(ValueError):
+    """Settings that cannot work together, with the reason."""
+
+
 @dataclass(frozen=True)
 class RunArguments:
     """Everything a run was started with: LLaMA-Factory's dataclasses and the stage's own."""

@@ -46,6 +46,7 @@ def encoding_fingerprint(stage: TreeStage, run: RunArguments, encoder: RowEncode
             if encoder.tokenizer.is_fast
             else sorted(encoder.tokenizer.get_vocab().items())
         ),
+        "split_special_tokens": str(encoder.tokenizer.split_special_tokens),
         "processor": _digest(encoder.processor.to_dict() if encoder.processor else None),
         "packages": ", ".join(f"{name} {version(name)}" for name in ("transformers", "llamafactory")),
         "cutoff_len": str(encoder.cutoff_len),

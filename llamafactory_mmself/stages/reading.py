@@ -13,12 +13,11 @@ from ..data.faults import DataError, Fault
 from ..data.read import JSON_SUFFIXES, read_rows, rows_from_raw
 from ..data.rows import PreferenceRow
 from ..data.schema import (
-    DEFAULT_TAGS,
     EXTRA_COLUMNS,
     LLAMAFACTORY_COLUMNS,
     DatasetSchema,
     read_dataset_info,
-    schema_format,
+    schema_from_attr,
 )
 from ..data.validate import missing_requirements
 from ..plugin import lf
@@ -59,7 +58,7 @@ def _read(stage: TreeStage, run: RunArguments, name: str) -> tuple[DatasetSchema
         if schema.formatting in _OWN_FORMATS and all(file.suffix in JSON_SUFFIXES for file in files):
             return schema, *read_rows(schema, Path(run.data.dataset_dir), media_dir)
     raw = lf.load_raw_dataset(attr, run.model, _unlimited(run.data), run.training)
-    schema = stage.schema(schema_of(name, attr), run)
+    schema = stage.schema(schema_from_attr(name, attr), run)
     if attr.formatting not in _OWN_FORMATS:
         raw = [_converted(row, attr, run.data) for row in raw]
         schema = stage.schema(CONVERTED, run)
@@ -70,21 +69,6 @@ def _read(stage: TreeStage, run: RunArguments, name: str) -> tuple[DatasetSchema
 
 def _unlimited(data_args: Any) -> Any:
     return dataclasses.replace(data_args, max_samples=None, streaming=False, val_size=0.0)
-
-
-def schema_of(name: str, attr: Any) -> DatasetSchema:
-    """The schema of a data set that LLaMA-Factory describes by its `DatasetAttr`."""
-    tags = {tag: getattr(attr, tag) for tag in DEFAULT_TAGS}
-    columns = {column: getattr(attr, column) for column in LLAMAFACTORY_COLUMNS}
-    return DatasetSchema(
-        name=name,
-        file_name=None,
-        formatting=schema_format(attr.formatting),
-        ranking=attr.ranking,
-        columns={key: value for key, value in columns.items() if value}
-        | {column: column for column in EXTRA_COLUMNS if column not in columns.values()},
-        tags={key: value for key, value in tags.items() if value},
-    )
 
 
 #: Rows as registered converters return them, in our own columns.

@@ -31,15 +31,15 @@ class MetricSums:
     def add(self, metrics: Mapping[str, tuple[Tensor, Tensor]]) -> None:
         """Adds (sum, count) of each metric."""
         for name, (total, count) in metrics.items():
-            pair = torch.stack([total.detach().double().cpu(), count.detach().double().cpu()])
-            self._sums[name] = self._sums.get(name, torch.zeros(2, dtype=torch.float64)) + pair
+            pair = torch.stack([total.detach().float(), count.detach().float()])  # stays on the device: no waiting
+            self._sums[name] = self._sums[name] + pair if name in self._sums else pair
 
     def pop(self, reduce: Callable[[Tensor], Tensor]) -> dict[str, float]:
         """The means over all ranks; starts anew. Every rank has to call it with the same set of metrics."""
         names = sorted(self._sums)
         if not names:
             return {}
-        table = reduce(torch.stack([self._sums[name] for name in names]).float())
+        table = reduce(torch.stack([self._sums[name] for name in names]))
         self._sums.clear()
         return {name: (total / max(count, 1.0)) for name, (total, count) in zip(names, table.tolist(), strict=True)}
 
@@ -140,8 +140,8 @@ class TreeTrainer(Trainer):
 
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor:
         """Samples of all ranks and micro-batches of a step; fillers are none."""
-        count = sum(int(batch["valid"].sum()) for batch in batch_samples)
-        return self._sum_over_ranks(torch.tensor(float(count), device=device))
+        count = sum((batch["valid"].sum() for batch in batch_samples), torch.zeros((), device=device))
+        return self._sum_over_ranks(count)
 
     def _sum_over_ranks(self, tensor: Tensor) -> Tensor:
         reduced: Tensor = self.accelerator.reduce(tensor.to(self.accelerator.device), reduction="sum")

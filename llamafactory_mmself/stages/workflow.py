@@ -86,7 +86,7 @@ def run_tree_stage(stage: TreeStage, run: RunArguments, callbacks: list[Any]) ->
         stage=stage,
         run=run,
         scorer=scorer,
-        reference=_reference_maker(stage, run, scorer, model),
+        reference=_reference_maker(stage, run, scorer),
         reference_model=reference_model,
         processor=processor,
         model=model,
@@ -176,7 +176,7 @@ def replace_finetuning(finetuning: Any, **changes: Any) -> Any:
 
 
 def _reference_maker(
-    stage: TreeStage, run: RunArguments, scorer: Scorer, model: nn.Module
+    stage: TreeStage, run: RunArguments, scorer: Scorer
 ) -> Callable[[nn.Module | None], Reference | None]:
     def make(reference_model: nn.Module | None) -> Reference | None:
         if not stage.needs_reference(run):

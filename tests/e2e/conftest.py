@@ -13,14 +13,7 @@ import torch
 import yaml
 from safetensors.torch import load_file
 
-
-TEMPLATES = {
-    "qwen2_vl": "qwen2_vl",
-    "qwen2_5_vl": "qwen2_vl",
-    "qwen3_vl": "qwen3_vl_nothink",
-    "llava": "llava",
-    "mllama": "mllama",
-}
+from llamafactory_mmself.toyworld.models import TEMPLATES
 
 
 @dataclass(frozen=True)

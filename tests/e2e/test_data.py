@@ -156,6 +156,13 @@ def test_encodings_know_the_processor(settings, train, tiny_models, tmp_path):
     assert len(train(settings("llava", model_name_or_path=str(other))).losses) == 2
 
 
+def test_encodings_know_how_special_tokens_are_read(settings, train, tmp_path):
+    folder = str(tmp_path / "tokenised")
+    train(settings("llava", tokenized_path=folder))
+    with pytest.raises(DataError, match="split_special_tokens: False there, True in this run"):
+        train(settings("llava", tokenized_path=folder, split_special_tokens=True))
+
+
 def test_our_own_format_in_our_own_stage(settings, train, data):
     info = json.loads((data / "dataset_info.json").read_text())
     info["ours"] = {**info["mmself_pairs"], "formatting": "mmself"}

@@ -2,7 +2,6 @@
 """A tiny model of each family with its encoder, and trees of real rows."""
 
 from dataclasses import dataclass
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -14,12 +13,9 @@ from llamafactory_mmself.data.encode import RowEncoder, encode_pairs
 from llamafactory_mmself.data.rows import PreferenceRow, Turn
 from llamafactory_mmself.stages.mdpo.arguments import MDPOArguments
 from llamafactory_mmself.stages.mdpo.tree import build_tree
+from llamafactory_mmself.toyworld.models import FAMILIES, TEMPLATES
 from llamafactory_mmself.tree.batch import DenseCollator
 from llamafactory_mmself.tree.sample import SampleTree
-
-
-FAMILIES = ("qwen2_vl", "qwen2_5_vl", "qwen3_vl", "llava", "mllama")
-TEMPLATES = {"qwen2_vl": "qwen2_vl", "qwen2_5_vl": "qwen2_vl", "qwen3_vl": "qwen3_vl_nothink"}
 
 
 @dataclass(frozen=True)
@@ -96,7 +92,7 @@ def make_lab(tiny_models, pictures):
         arguments = {
             "model_name_or_path": path,
             "stage": "mdpo",
-            "template": TEMPLATES.get(family, family),
+            "template": TEMPLATES[family],
             "output_dir": "unused",
             "report_to": "none",
         }
@@ -123,9 +119,3 @@ def make_lab(tiny_models, pictures):
 def lab(request, make_lab) -> Lab:
     """Every family in turn."""
     return make_lab(request.param)
-
-
-@pytest.fixture
-def namespace():
-    """A maker of plain objects."""
-    return SimpleNamespace

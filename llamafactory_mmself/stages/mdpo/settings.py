@@ -7,15 +7,12 @@ from typing import Any
 
 from ...losses.mdpo import ANCHOR_THRESHOLD, MDPO_FAMILY, MODES, STRATEGIES
 from ...losses.pairs import LOSS_TYPES, REFERENCE_FREE
+from ..base import SettingError
 from .arguments import MDPOArguments
 
 
 ONLINE_STRATEGIES = ("grpo", *(f"online-{name}" for name in STRATEGIES))
 PUBLISHED_ANCHOR = 0.999
-
-
-class SettingError(ValueError):
-    """Settings that cannot work together, with the reason."""
 
 
 def check_settings(finetuning: Any, args: MDPOArguments, given: frozenset[str] = frozenset()) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 
 from ...data.media import PLACEHOLDERS
 from ...prompts import Prompt, load_prompt
+from ..base import SettingError
 from .arguments import SherlockArguments
 
 
@@ -16,10 +17,6 @@ PRESETS = {"paper": 0.25, "published": 0.025}
 #: `sigmoid` is LLaMA-Factory's default and what the DPO term is.
 PREF_LOSSES = ("sr", "sigmoid")
 CORRECTION_PROMPT = "sherlock_correction.txt"
-
-
-class SettingError(ValueError):
-    """Settings that cannot work together, with the reason."""
 
 
 def check_settings(finetuning: Any, args: SherlockArguments, given: frozenset[str]) -> None:
