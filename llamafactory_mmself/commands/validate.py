@@ -1,0 +1,37 @@
+# SPDX-License-Identifier: Apache-2.0
+"""`mmself validate`."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+
+def add(commands: Any) -> None:
+    """Adds the command to argparse's subparsers."""
+    validate = commands.add_parser("validate", help="check every row and picture of data sets before training")
+    validate.add_argument("target", help="a training YAML, or the name of a data set in DATASET_DIR/dataset_info.json")
+    validate.add_argument("--dataset_dir", default="data", help="folder of dataset_info.json (default: data)")
+    validate.add_argument("--media_dir", default=None, help="folder that picture paths start from (default: the same)")
+    validate.add_argument("--no-media", action="store_true", help="do not open the pictures")
+    validate.add_argument("--json", action="store_true", help="print JSON")
+    validate.set_defaults(run=_run)
+
+
+def _run(options: argparse.Namespace) -> int:
+    from ..data.validate import format_report
+    from ..validation import validate_config, validate_name
+
+    target, checks = options.target, {"media": not options.no_media, "progress": not options.json}
+    with contextlib.redirect_stdout(sys.stderr):  # LLaMA-Factory logs to standard output
+        if Path(target).suffix in (".yaml", ".yml", ".json"):
+            reports = validate_config(Path(target), **checks)
+        else:
+            folder = Path(options.dataset_dir)
+            reports = [validate_name(target, folder, Path(options.media_dir or folder), **checks)]
+    print(json.dumps([report.to_dict() for report in reports], indent=2) if options.json else format_report(reports))
+    return 0 if all(report.ok for report in reports) else 1

@@ -1,0 +1,97 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Files that are whole or not there: atomic writes, JSON lines, digests."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+
+class FileError(ValueError):
+    """A file that cannot be read or written, with its path and the reason."""
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a file in one step: whoever looks sees the old content or the new one, never a part.
+
+    Raises:
+        FileError: the disk is full or the folder cannot be written; what was there before is untouched.
+    """
+    path = Path(path)
+    scratch = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.chmod(scratch, 0o666 & ~_umask())
+        os.replace(scratch, path)
+    except OSError as error:
+        if scratch is not None:
+            Path(scratch).unlink(missing_ok=True)
+        raise FileError(f"{path} cannot be written: {error.strerror or error}. Nothing there was changed.") from error
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Writes one JSON value, indented, with a line end."""
+    write_text(path, json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
+    """Writes one JSON object a line."""
+    write_text(path, "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
+
+
+def read_json(path: Path) -> Any:
+    """Reads one JSON value.
+
+    Raises:
+        FileError: naming file, line and column.
+    """
+    try:
+        return json.loads(Path(path).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"{path} cannot be read: {error}") from error
+    except json.JSONDecodeError as error:
+        raise FileError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}.") from error
+
+
+def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
+    """Yields the objects of a JSONL file; blank lines are skipped.
+
+    Raises:
+        FileError: naming file and line.
+    """
+    try:
+        lines = Path(path).read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"{path} cannot be read: {error}") from error
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise FileError(f"{path}, line {number}: not a JSON object ({error.msg}).") from error
+        if not isinstance(row, dict):
+            raise FileError(f"{path}, line {number}: a JSON object is expected, found {type(row).__name__}.")
+        yield row
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of a file's content, in hexadecimal."""
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask

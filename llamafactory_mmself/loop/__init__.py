@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Generate, verify, build, train, evaluate, again: resumable runs."""
