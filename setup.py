@@ -23,9 +23,13 @@ INSTALL_REQUIRES = [
     "peft>=0.18,<0.19",
     "accelerate>=1.11,<1.12",
     "datasets>=4.0,<5",
+    "filelock>=3.13",
+    "math-verify>=0.9,<0.10",
+    "matplotlib>=3.7",
     "numpy>=2",
     "pillow>=10.4",
     "pyyaml>=6",
+    "scipy>=1.11",
     "tqdm>=4.66",
 ]
 
@@ -36,14 +40,16 @@ EXTRAS_REQUIRE = {
     # `pip install --no-build-isolation`.
     "deepspeed": ["deepspeed==0.18.4"],
     "xformers": ["xformers>=0.0.35,<0.0.36"],
+    # Sampling on a cluster.
+    "ray": ["ray[data]>=2.54,<3"],
     "serve": ["diffusers>=0.36,<1", "fastapi", "uvicorn"],
     "eval": ["nltk>=3.9,<4", "spacy>=3.8,<3.9"],
     "dev": [
         "build>=1.2",
         "hypothesis>=6.100",
-        "matplotlib>=3.7",
         "mypy>=2.4,<3",
         "pytest>=9,<10",
+        "ray[data]>=2.54,<3",
         "ruff>=0.17,<0.18",
         "setuptools>=77",
         "types-PyYAML",
@@ -58,9 +64,11 @@ ENTRY_POINTS = {
     ],
     "llamafactory.stages": [
         "mdpo = llamafactory_mmself.stages.mdpo.stage:STAGE",
+        "reflection_sft = llamafactory_mmself.stages.reflection_sft.stage:STAGE",
         "sherlock_dpo = llamafactory_mmself.stages.sherlock_dpo.stage:STAGE",
     ],
     "llamafactory.dataset_formats": ["mmself = llamafactory_mmself.plugin.formats:MMSelfConverter"],
+    "vllm.general_plugins": ["mmself = llamafactory_mmself.generate.vllm_names:register"],
     "llamafactory.plugins": ["mmself = llamafactory_mmself._autoload:activate"],
 }
 

@@ -4,6 +4,7 @@
 import json
 import re
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
@@ -11,7 +12,18 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
+RECIPES = [path for path in EXAMPLES if "method" in yaml.safe_load(path.read_text())]
 TINY = [path for path in EXAMPLES if path.stem.endswith("_tiny")]
+PRESETS = {"r3v-geoqa": "r3v/geoqa_qwen2_vl_7b_paper.yaml", "stl": "stl/m3cot_llava15_7b_paper.yaml"}
+
+
+def training_arguments(path: Path) -> dict[str, Any]:
+    """What LLaMA-Factory gets to read: the file, or the training part of a recipe as the loop fills it in."""
+    values = yaml.safe_load(path.read_text())
+    if path not in RECIPES:
+        return values
+    names = {"model_name_or_path": values["base_model"], "template": values["template"], "dataset": "self_training"}
+    return {**values["train"], **names, "dataset_dir": str(ROOT / "data"), "do_train": True}
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
@@ -22,7 +34,7 @@ def test_the_parser_accepts_it(path, tmp_path, monkeypatch):
     _autoload.activate()
     from llamafactory.hparams import get_train_args
 
-    arguments = yaml.safe_load(path.read_text())
+    arguments = training_arguments(path)
     arguments |= {"output_dir": str(tmp_path / "out"), "bf16": False, "fp16": False, "deepspeed": None}
     finetuning = get_train_args(arguments)[3]
     assert finetuning.plugin_stage or finetuning.stage == "sft"
@@ -43,3 +55,26 @@ def test_its_data_is_shipped_and_its_model_can_be_built(path):
 def test_the_readme_names_every_example():
     listed = (ROOT / "examples" / "README.md").read_text()
     assert all(path.name in listed for path in TINY)
+    assert all(str(path.relative_to(ROOT / "examples")) in listed for path in RECIPES)
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.name)
+def test_a_recipe_is_one_that_the_loop_takes(path, tmp_path):
+    from llamafactory_mmself.loop.methods import make_steps
+    from llamafactory_mmself.loop.recipe import make_recipe
+    from llamafactory_mmself.loop.sampler import Sampler
+
+    values = yaml.safe_load(path.read_text())
+    for name in ("train_data", "test_data", "warmup"):
+        if name in values:
+            values[name] = str(tmp_path / f"{name}.json")
+            Path(values[name]).write_text("[]")
+    names = [step.name for step in make_steps(make_recipe(values, str(path)), Sampler())]
+    assert names[-1] == f"iter{values['iterations']}/score" and "iter1/train" in names
+
+
+@pytest.mark.parametrize(("preset", "path"), PRESETS.items())
+def test_presets_are_the_papers_settings(preset, path):
+    from llamafactory_mmself.loop.presets import preset_values
+
+    assert preset_values(preset) == yaml.safe_load((ROOT / "examples" / path).read_text())

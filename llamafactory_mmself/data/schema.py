@@ -19,7 +19,10 @@ LLAMAFACTORY_COLUMNS = (
     *("messages", "system", "tools", "images", "videos", "audios", "chosen", "rejected"),
     *("prompt", "query", "response", "history", "kto_tag"),
 )
-EXTRA_COLUMNS = ("rejected_images", "prefix", "prefix_l", "weights", "id", "answer", "choices", "provenance")
+EXTRA_COLUMNS = (
+    *("rejected_images", "prefix", "prefix_l", "weights", "id", "answer", "choices", "provenance"),
+    *("kind", "pair"),
+)
 DEFAULT_COLUMNS = {"messages": "conversations", "prompt": "instruction", "query": "input", "response": "output"}
 DEFAULT_TAGS = {
     "role_tag": "from",

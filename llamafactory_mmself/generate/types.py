@@ -64,6 +64,19 @@ class SamplingParams:
     stop: tuple[str, ...] = ()
     logprobs: bool = False
 
+    def __post_init__(self) -> None:
+        for name, good, range_ in (
+            ("n", self.n >= 1, "at least 1"),
+            ("temperature", self.temperature >= 0, "at least 0"),
+            ("top_p", 0 < self.top_p <= 1, "above 0 and at most 1"),
+            ("top_k", self.top_k >= 0, "at least 0"),
+            ("repetition_penalty", self.repetition_penalty > 0, "above 0"),
+            ("max_new_tokens", self.max_new_tokens >= 1, "at least 1"),
+            ("stop", all(self.stop), "texts that are not empty"),
+        ):
+            if not good:
+                raise EngineError(f"Sampling parameter `{name}` has to be {range_}, found {getattr(self, name)!r}.")
+
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for manifests."""
         return {**asdict(self), "stop": list(self.stop)}
@@ -99,10 +112,6 @@ class Engine(Protocol):
 
     name: str
     policy: str
-
-    def lengths(self, requests: Sequence[Request]) -> list[int]:
-        """Estimated prompt lengths, so that batches hold prompts of like length."""
-        ...
 
     def generate(self, requests: Sequence[Request], params: SamplingParams, seed: int) -> list[list[Completion]]:
         """Returns `params.n` completions for each request; the same call gives the same ones where the engine can."""

@@ -63,6 +63,7 @@ class Symbol:
 _PARSER = "llamafactory.hparams.parser"
 _TUNER = "llamafactory.train.tuner"
 _CONVERTER = "llamafactory.data.converter"
+_LOADER = "llamafactory.data.loader"
 _TEMPLATE = "llamafactory.data.template"
 _UTILS = "llamafactory.train.trainer_utils"
 
@@ -90,11 +91,46 @@ SYMBOLS: tuple[Symbol, ...] = (
     ),
     Symbol("llamafactory.data.data_utils", "merge_dataset", "called", "mix", ("all_datasets", "data_args", "seed")),
     Symbol(
-        "llamafactory.data.loader",
+        _LOADER,
         "_load_single_dataset",
         "called",
         "load data sets from hubs",
         ("dataset_attr", "model_args", "data_args", "training_args"),
+    ),
+    Symbol(
+        _LOADER,
+        "get_dataset",
+        "called",
+        "read rows of stage reflection_sft",
+        (*("template", "model_args", "data_args", "training_args"), *("stage", "tokenizer", "processor")),
+    ),
+    Symbol(
+        _LOADER,
+        "_get_merged_dataset",
+        "called",
+        "know each row's kind",
+        ("dataset_names", "model_args", "data_args", "training_args", "stage", "return_dict"),
+    ),
+    Symbol(
+        _LOADER,
+        "_get_preprocessed_dataset",
+        "called",
+        "carry kinds through tokenising and packing",
+        (*("dataset", "data_args", "training_args", "stage"), *("template", "tokenizer", "processor", "is_eval")),
+    ),
+    Symbol(
+        _LOADER,
+        "_get_dataset_processor",
+        "called",
+        "tokenise rows as stage sft does",
+        ("data_args", "stage", "template", "tokenizer", "processor", "do_generate"),
+    ),
+    Symbol(
+        _CONVERTER,
+        "align_dataset",
+        "called",
+        "keep the columns kind and pair",
+        ("dataset", "dataset_attr", "data_args", "training_args"),
     ),
     Symbol("llamafactory.model.loader", "load_tokenizer", "called", "load the tokenizer", ("model_args",)),
     Symbol(

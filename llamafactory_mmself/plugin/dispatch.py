@@ -38,6 +38,7 @@ def _dispatching(original: Callable[..., None]) -> Callable[..., None]:
             given["training_args"],
             finetuning_args,
             finetuning_args.stage_args,
+            given.get("generating_args"),
         )
         return load_stage(name).run(run_args, given.get("callbacks") or [])
 

@@ -27,13 +27,17 @@ class SettingError(ValueError):
 
 @dataclass(frozen=True)
 class RunArguments:
-    """Everything a run was started with: LLaMA-Factory's dataclasses and the stage's own."""
+    """Everything a run was started with: LLaMA-Factory's dataclasses and the stage's own.
+
+    `generating` is there when a stage of base `sft` runs, and nowhere else.
+    """
 
     model: Any
     data: Any
     training: Any
     finetuning: Any
     stage: Any
+    generating: Any = None
 
 
 class Stage(Protocol):

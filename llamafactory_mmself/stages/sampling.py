@@ -22,6 +22,14 @@ class Rows(Sized, Protocol):
         ...
 
 
+class OrderOfEpochs(Protocol):
+    """A sampler whose order is chosen by the epoch."""
+
+    def set_epoch(self, epoch: int) -> None:
+        """Chooses the order of an epoch."""
+        ...
+
+
 class EpochSampler(Sampler[int]):
     """Indices of an epoch, padded with fillers to a multiple of all ranks' micro-batches.
 
@@ -63,12 +71,12 @@ class PaddedRows(Dataset[dict[str, Any]]):
     sampler, which it wraps once more.
     """
 
-    def __init__(self, rows: Rows, sampler: EpochSampler) -> None:
+    def __init__(self, rows: Rows, sampler: OrderOfEpochs) -> None:
         self._rows = rows
         self._sampler = sampler
 
     def set_epoch(self, epoch: int) -> None:
-        """See `EpochSampler.set_epoch`."""
+        """See `OrderOfEpochs.set_epoch`."""
         self._sampler.set_epoch(epoch)
 
     def __len__(self) -> int:

@@ -7,6 +7,7 @@ Everything random comes from the `random.Random` that is handed in, so one seed 
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass, replace
 from random import Random
 from typing import TYPE_CHECKING, Literal
@@ -28,7 +29,16 @@ SHAPES = ("circle", "square", "triangle")
 DIRECTIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
 ROW_NAMES = {2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
 
-Kind = Literal["count", "exists", "relation", "describe"]
+Kind = Literal["count", "exists", "relation", "describe", "absent", "present"]
+_TARGET = rf"(?:(?P<colour>{'|'.join(COLOURS)}) )?(?P<shape>shape|{'|'.join(SHAPES)})"
+_QUESTIONS: dict[Kind, str] = {
+    "count": rf"How many {_TARGET}s are there\?",
+    "exists": rf"Is there a {_TARGET}\?",
+    "relation": rf"What is (?P<direction>{'|'.join(DIRECTIONS)}) the {_TARGET}\?",
+    "describe": r"Describe the picture\.",
+    "absent": r"Which of these is not there\?",
+    "present": r"Which of these is there\?",
+}
 
 
 @dataclass(frozen=True)
@@ -40,6 +50,21 @@ class Thing:
 
     def __str__(self) -> str:
         return f"{self.colour} {self.shape}"
+
+    @classmethod
+    def parse(cls, text: str) -> Thing:
+        """Reads "red circle".
+
+        Raises:
+            ToyWorldError: a colour or a shape that this world does not have.
+        """
+        colour, _, shape = text.strip().partition(" ")
+        if colour not in COLOURS or shape not in SHAPES:
+            raise ToyWorldError(
+                f"{text.strip()!r} is no thing of the toy world: a colour ({', '.join(COLOURS)}) "
+                f"and a shape ({', '.join(SHAPES)}) are expected, for example 'red circle'."
+            )
+        return cls(colour, shape)
 
 
 @dataclass(frozen=True)
@@ -57,6 +82,23 @@ class Scene:
                 f"got {self.rows} rows, {self.columns} columns, {len(self.cells)} cells."
             )
 
+    def __str__(self) -> str:
+        rows = (self.cells[start : start + self.columns] for start in range(0, len(self.cells), self.columns))
+        return " / ".join(", ".join(str(thing or "-") for thing in row) for row in rows)
+
+    @classmethod
+    def parse(cls, text: str) -> Scene:
+        """Reads what `str` gives: "red circle, - / blue square, green circle", "-" for an empty cell.
+
+        Raises:
+            ToyWorldError: rows of different length, too many or too few of them, or an unknown thing.
+        """
+        rows = [[cell.strip() for cell in row.split(",")] for row in text.split("/")]
+        cells = tuple(None if cell == "-" else Thing.parse(cell) for row in rows for cell in row)
+        if len({len(row) for row in rows}) > 1:
+            raise ToyWorldError(f"The rows of the scene {text!r} differ in length; write '-' for an empty cell.")
+        return cls(len(rows), len(rows[0]), cells)
+
     @property
     def things(self) -> tuple[Thing, ...]:
         """The shapes that are there, row by row."""
@@ -72,7 +114,10 @@ class Scene:
 
 @dataclass(frozen=True)
 class Question:
-    """A question about a scene; `colour` and `shape` narrow it, `direction` is set for relations only."""
+    """A question about a scene; `colour` and `shape` narrow it, `direction` is set for relations only.
+
+    "absent" and "present" ask which of several options is not there, or there.
+    """
 
     kind: Kind
     colour: str | None = None
@@ -92,7 +137,23 @@ class Question:
             "exists": f"Is there a {self.target}?",
             "relation": f"What is {self.direction} the {self.target}?",
             "describe": "Describe the picture.",
+            "absent": "Which of these is not there?",
+            "present": "Which of these is there?",
         }[self.kind]
+
+    @classmethod
+    def parse(cls, text: str) -> Question:
+        """Reads what `text` gives.
+
+        Raises:
+            ToyWorldError: not a question of the toy world.
+        """
+        for kind, pattern in _QUESTIONS.items():
+            if match := re.fullmatch(pattern, text.strip()):
+                parts = match.groupdict()
+                shape = None if parts.get("shape") == "shape" else parts.get("shape")
+                return cls(kind, parts.get("colour"), shape, parts.get("direction"))
+        raise ToyWorldError(f"{text!r} is not a question of the toy world.")
 
     def matches(self, scene: Scene) -> tuple[Thing, ...]:
         """The things of the scene that fit colour and shape."""
@@ -141,8 +202,11 @@ def questions(scene: Scene) -> list[Question]:
 def answer(question: Question, scene: Scene) -> str | None:
     """Returns the true short answer: a number, "yes" or "no", "a red circle" or "nothing", or a caption.
 
-    None when the scene gives no clear answer: a relation to something that is absent or there twice.
+    None when the scene gives no clear answer: a relation to something that is absent or there twice, or a question
+    that needs options ("absent", "present"; see `choices.letter`).
     """
+    if question.kind in ("absent", "present"):
+        return None
     found = question.matches(scene)
     if question.kind == "count":
         return str(len(found))
@@ -164,12 +228,18 @@ def sentence(question: Question, short: str) -> str:
         return f"Yes, there is a {question.target}." if short == "yes" else f"No, there is no {question.target}."
     if question.kind == "relation":
         return f"{short[0].upper()}{short[1:]} is {question.direction} the {question.target}."
-    return short
+    if question.kind == "absent":
+        return f"There is no {short.removeprefix('a ')}."
+    return f"There is {short}." if question.kind == "present" else short
 
 
-def draw(scene: Scene, size: int = 112) -> Image:
-    """Draws the scene as a square RGB picture of `size` pixels a side, with smooth edges."""
-    from PIL import Image, ImageDraw
+def draw(scene: Scene, size: int = 112, lit: bool = False) -> Image:
+    """Draws the scene as a square RGB picture of `size` pixels a side, with smooth edges.
+
+    Coloured light (`lit`) gives every place a tint of its own. Vision towers that know no absolute positions, as
+    Qwen2-VL's, then learn in minutes which shape is where.
+    """
+    from PIL import Image, ImageChops, ImageDraw
 
     scale = 8
     picture = Image.new("RGB", (size * scale, size * scale), (247, 244, 238))
@@ -183,7 +253,16 @@ def draw(scene: Scene, size: int = 112) -> Image:
         pen.rounded_rectangle((x - half, y - half, x + half, y + half), radius=0.1 * side, fill=(255, 255, 255))
         if thing:
             _draw_thing(pen, thing, x, y, 0.3 * side)
-    return picture.reduce(scale)
+    picture = picture.reduce(scale)
+    return ImageChops.multiply(picture, _light(size)) if lit else picture
+
+
+def _light(size: int) -> Image:
+    """White in the upper left corner, with less red to the right and less green to the bottom."""
+    from PIL import Image
+
+    down = Image.linear_gradient("L").resize((size, size)).point(lambda value: 255 - value // 4)
+    return Image.merge("RGB", (down.transpose(Image.Transpose.TRANSPOSE), down, Image.new("L", (size, size), 255)))
 
 
 def _draw_thing(pen, thing: Thing, x: float, y: float, radius: float) -> None:

@@ -83,14 +83,15 @@ class DenseCollator:
         batch: Batch = {"valid": torch.tensor(list(valid or [True] * len(trees)))}
         batch["input_ids"] = _pad([row.ids for row in rows], length, self.pad_token_id)
         batch["attention_mask"] = _pad([(1,) * len(row.ids) for row in rows], length, 0)
-        batch |= self._media(rows, length)
+        batch |= self.media(rows, length)
         if self.family.rope_index is not None:
-            batch["position_ids"] = self._positions(batch)
+            batch["position_ids"] = self.positions(batch)
         batch |= _layout(trees, leaf_rows)
         batch["side"] = {name: torch.stack([tree.side[name] for tree in trees]) for name in trees[0].side}
         return batch
 
-    def _media(self, rows: Sequence[Row], length: int) -> Batch:
+    def media(self, rows: Sequence[Row], length: int) -> Batch:
+        """Pixels and what belongs to them, for rows of ids; `length` is that of the padded rows."""
         if self.family.cross_inputs is not None:
             return self._cross_media(rows, length)
 
@@ -111,8 +112,8 @@ class DenseCollator:
         inputs: Batch = self.family.cross_inputs(pictures, places, [row.ids for row in rows], length)
         return inputs | {"shared": {"sets": torch.tensor(places, dtype=torch.long)}}
 
-    def _positions(self, batch: Batch) -> Tensor:
-        """M-RoPE positions of the dense rows, [3, rows, t]."""
+    def positions(self, batch: Batch) -> Tensor:
+        """M-RoPE positions, [3, rows, t], from ids, attention mask and grids; padding may be on either side."""
         assert self.family.rope_index is not None
         ids = batch["input_ids"]
         types = torch.zeros_like(ids)

@@ -55,10 +55,12 @@ def test_entry_points(wheel: Path) -> None:
         },
         "llamafactory.stages": {
             "mdpo": "llamafactory_mmself.stages.mdpo.stage:STAGE",
+            "reflection_sft": "llamafactory_mmself.stages.reflection_sft.stage:STAGE",
             "sherlock_dpo": "llamafactory_mmself.stages.sherlock_dpo.stage:STAGE",
         },
         "llamafactory.dataset_formats": {"mmself": "llamafactory_mmself.plugin.formats:MMSelfConverter"},
         "llamafactory.plugins": {"mmself": "llamafactory_mmself._autoload:activate"},
+        "vllm.general_plugins": {"mmself": "llamafactory_mmself.generate.vllm_names:register"},
     }
 
 

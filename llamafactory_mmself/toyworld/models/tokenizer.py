@@ -7,8 +7,11 @@ from collections.abc import Iterator
 from random import Random
 from typing import TYPE_CHECKING
 
+from ..choices import random_question
+from ..forms import tagged
 from ..rationales import rationale, tagged_answer
 from ..scenes import answer, caption, contradict, questions, random_scene, sentence
+from ..start import start_rows
 
 
 if TYPE_CHECKING:
@@ -57,6 +60,10 @@ def corpus() -> Iterator[str]:
             yield f"{question.text}\n{sentence(question, short)} {rationale(question, scene)}"
             yield f"{tagged_answer(question, scene)}\n\nThe answer is {short}."
             yield f"(A) {short} (B) {answer(question, other) or 'nothing'}\nAnswer: {rng.choice('ABCD')}"
+        asked = random_question(rng, scene, "")
+        yield f"{asked.block}\n{tagged(asked, scene)}"
+    for row in start_rows([random_scene(rng) for _ in range(_CORPUS_SCENES)], rng):
+        yield f"{row.prompt}\n{row.target}"
 
 
 def train_tokenizer(

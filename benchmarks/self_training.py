@@ -1,0 +1,185 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Measures on the toy world what R3V and STL gain over their starting model, with baselines and ablations.
+
+For each seed a world is drawn and a weak model is started (`mmself toy data`, `mmself toy start`). Each variant is
+then a run of `mmself loop` on `examples/r3v/toy.yaml` or `examples/stl/toy.yaml` with some values changed; variants of
+a seed share the samples of round 0. Accuracy is greedy, on held-out questions that nothing was tuned on, and gains are
+paired over these questions. A JSON with all of it and a table go to `benchmarks/results`.
+
+    python benchmarks/self_training.py [--seeds 0 1 2] [--variants r3v star ...] [--jobs 2] [--work runs/benchmark]
+"""
+
+import argparse
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from llamafactory_mmself.evaluate.stats import bootstrap_gains, mean_over_seeds
+from llamafactory_mmself.files import read_json, read_jsonl, write_json, write_text
+
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = Path(__file__).resolve().parent / "results"
+PROGRAMS = Path(sys.executable).parent
+
+
+@dataclass(frozen=True)
+class Variant:
+    """A row of the table: a recipe with some values changed.
+
+    Attributes:
+        name: short name.
+        title: what the table says.
+        recipe: `r3v` or `stl`.
+        changes: dotted key -> value.
+    """
+
+    name: str
+    title: str
+    recipe: str
+    changes: dict[str, Any] = field(default_factory=dict)
+
+
+VARIANTS = (
+    Variant("r3v", "R3V", "r3v"),
+    Variant("star", "STaR (no refine, no select)", "r3v", {"build.refine": False, "build.select": False}),
+    Variant("no-refine", "R3V without self-refine", "r3v", {"build.refine": False}),
+    Variant("no-select", "R3V without self-select", "r3v", {"build.select": False}),
+    Variant("single", "R3V, a single round", "r3v", {"iterations": 1}),
+    Variant("newest", "R3V, newest samples only", "r3v", {"build.pool": "newest"}),
+    Variant("continue", "R3V, each round continues", "r3v", {"start": "continue"}),
+    Variant("letters", "direct answers only", "r3v", {"build.letters_only": True, "iterations": 1}),
+    Variant("stl", "STL", "stl"),
+    Variant("stl-no-caption", "STL without captions", "stl", {"build.caption": False}),
+    Variant("stl-no-negatives", "STL without negatives", "stl", {"build.negatives": False}),
+    Variant("stl-unchecked", "STL without quality checks", "stl", {"build.checks": []}),
+)
+
+
+def main() -> None:
+    options = _options()
+    variants = [variant for variant in VARIANTS if variant.name in options.variants]
+    work = options.work.resolve()
+    threads = max(1, (os.cpu_count() or 1) // options.jobs)
+    with ThreadPoolExecutor(options.jobs) as pool:
+        list(pool.map(lambda seed: run_seed(work, seed, variants, threads), options.seeds))
+    results = collect(work, options.seeds, variants)
+    target = RESULTS / f"self_training-{date.today()}"
+    write_json(target.with_suffix(".json"), results)
+    write_text(target.with_suffix(".md"), table(results))
+    print(table(results))
+
+
+def _options() -> argparse.Namespace:
+    names = [variant.name for variant in VARIANTS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
+    parser.add_argument("--variants", nargs="+", default=names, choices=names, metavar="NAME", help=", ".join(names))
+    parser.add_argument("--jobs", type=int, default=2, help="seeds at a time (default: 2)")
+    parser.add_argument("--work", type=Path, default=ROOT / "runs" / "benchmark", help="folder of the runs")
+    return parser.parse_args()
+
+
+def run_seed(work: Path, seed: int, variants: Sequence[Variant], threads: int) -> None:
+    """Draws the world of a seed, starts its model, and runs the variants one after the other."""
+    folder = work / f"seed{seed}"
+    env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
+    if not (folder / "data" / "train.json").exists():
+        _run(env, folder / "data.log", "toy", "data", "--out", folder / "data", "--seed", seed)
+    if not (folder / "start" / "config.json").exists():
+        _run(env, folder / "start.log", "toy", "start", "--out", folder / "start", "--seed", seed)
+    for variant in variants:
+        run = folder / variant.name
+        _share_round_zero(folder, variant, run)
+        changes = {
+            "seed": seed,
+            "base_model": folder / "start",
+            "train_data": folder / "data" / "train.json",
+            "test_data": folder / "data" / "test.json",
+            "output_dir": run,
+            **variant.changes,
+        }
+        pairs = [
+            f"{key}={json.dumps(value) if not isinstance(value, Path) else value}" for key, value in changes.items()
+        ]
+        recipe = ROOT / "examples" / variant.recipe / "toy.yaml"
+        _run(env, folder / f"{variant.name}.log", "loop", recipe, "--set", *pairs)
+        print(f"seed {seed}: {variant.title} done", flush=True)
+
+
+def _share_round_zero(folder: Path, variant: Variant, run: Path) -> None:
+    """Copies round 0 of the method's main run; the loop takes over those of its steps that are the same."""
+    main = folder / variant.recipe
+    if run == main or run.exists() or not (main / "manifest.json").exists():
+        return
+    shutil.copytree(main / "iter0", run / "iter0")
+    shutil.copy(main / "manifest.json", run)
+
+
+def _run(env: dict[str, str], log: Path, *arguments: Any) -> None:
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with open(log, "ab") as file:
+        subprocess.run([str(PROGRAMS / "mmself"), *map(str, arguments)], env=env, stdout=file, stderr=file, check=True)
+
+
+def collect(work: Path, seeds: Sequence[int], variants: Sequence[Variant]) -> dict[str, Any]:
+    """Accuracies, gains over the start and self-selection of all variants, over all seeds."""
+    rows = []
+    for variant in variants:
+        runs = [work / f"seed{seed}" / variant.name for seed in seeds]
+        last = [_last_round(run) for run in runs]
+        before = [_greedy(work / f"seed{seed}" / variant.recipe, 0) for seed in seeds]
+        after = [_greedy(run, number) for run, number in zip(runs, last, strict=True)]
+        scores = [read_json(run / f"iter{number}" / "scores.json") for run, number in zip(runs, last, strict=True)]
+        gain = bootstrap_gains(list(zip(before, after, strict=True)))
+        gains = [_share(late) - _share(early) for early, late in zip(before, after, strict=True)]
+        row = {
+            "variant": asdict(variant),
+            "rounds": last[0],
+            "start": [_share(values) for values in before],
+            "accuracy": [_share(values) for values in after],
+            "gains": gains,
+            "gain": {"mean": sum(gains) / len(gains), **asdict(gain)},
+            "gain_over_seeds": asdict(mean_over_seeds(gains)) if len(gains) > 1 else None,
+            "scores": scores,
+        }
+        rows.append(row)
+    return {"date": str(date.today()), "seeds": list(seeds), "questions": len(before[0]), "rows": rows}
+
+
+def _last_round(run: Path) -> int:
+    return max(int(path.parent.name.removeprefix("iter")) for path in run.glob("iter*/scores.json"))
+
+
+def _greedy(run: Path, number: int) -> list[bool]:
+    """Right or wrong for each held-out question, in the file's order."""
+    return [row["verdict"]["correct"] for row in read_jsonl(run / f"iter{number}" / "checked_test_greedy.jsonl")]
+
+
+def _share(values: Sequence[bool]) -> float:
+    return sum(values) / len(values)
+
+
+def table(results: dict[str, Any]) -> str:
+    """The results as a Markdown table."""
+    lines = ["| variant | rounds | start | greedy | gain, 95 % |", "|---|--:|--:|--:|--:|"]
+    for row in results["rows"]:
+        start, after = (sum(row[key]) / len(row[key]) for key in ("start", "accuracy"))
+        gain = row["gain"]
+        lines.append(
+            f"| {row['variant']['title']} | {row['rounds']} | {start:.1%} | {after:.1%} "
+            f"| {gain['mean']:+.1%} [{gain['low']:+.1%}, {gain['high']:+.1%}] |"
+        )
+    return "\n".join(lines) + "\n"
+
+
+if __name__ == "__main__":
+    main()

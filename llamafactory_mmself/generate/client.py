@@ -1,0 +1,223 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A client of OpenAI-compatible chat endpoints: bounded in time, patient with busy servers, plain about the others."""
+
+from __future__ import annotations
+
+import asyncio
+import email.utils
+import ipaddress
+import json
+import os
+import random
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import httpx
+
+from .types import EngineError
+
+
+DEFAULT_KEY = "OPENAI_API_KEY"
+FIRST_PAUSE = 0.5  # seconds before the second attempt; doubled for each further one
+LONGEST_PAUSE = 30.0
+LONGEST_RETRY_AFTER = 600.0
+CONNECT_TIMEOUT = 10.0
+SHOWN = 300  # characters of a server's message
+
+_BUSY = frozenset({408, 425, 429})
+
+
+class Refused(EngineError):
+    """An answer that would be the same at every attempt.
+
+    Attributes:
+        status: the HTTP status.
+        reason: the server's message.
+    """
+
+    def __init__(self, text: str, status: int, reason: str) -> None:
+        super().__init__(text)
+        self.status = status
+        self.reason = reason
+
+
+@dataclass(frozen=True)
+class Endpoint:
+    """Where a server is and how to talk to it.
+
+    Attributes:
+        base: address up to and with `/v1`, without a slash at the end.
+        key_env: environment variable with the API key. The key itself is read when a connection is made and is kept
+            nowhere. `DEFAULT_KEY` may be missing: many servers need no key.
+        concurrency: requests under way at the same time.
+        timeout: seconds for one attempt.
+        retries: further attempts after the first.
+    """
+
+    base: str
+    key_env: str
+    concurrency: int
+    timeout: float
+    retries: int
+
+    @classmethod
+    def at(cls, base: str, key_env: str, concurrency: int, timeout: float, retries: int) -> Endpoint:
+        """Checks the address.
+
+        Raises:
+            EngineError: it is no HTTP address, or holds a password or a query, which would end up in files.
+        """
+        try:
+            url = httpx.URL(base)
+        except httpx.InvalidURL as error:
+            raise EngineError(f"`api_base` is no address: {error}.") from error
+        if url.userinfo or url.query:
+            raise EngineError("`api_base` holds a password or a query. Put the key into an environment variable.")
+        if url.scheme not in ("http", "https") or not url.host:
+            raise EngineError(f"`api_base` has to look like http://host:port/v1, not {base!r}.")
+        return cls(base.rstrip("/").removesuffix("/chat/completions"), key_env, concurrency, timeout, retries)
+
+    def connect(self) -> Connection:
+        """Opens a connection pool, to be used with `async with`.
+
+        Raises:
+            EngineError: `key_env` names a variable that is not set.
+        """
+        key = os.environ.get(self.key_env, "").strip()
+        if not key and self.key_env != DEFAULT_KEY:
+            raise EngineError(
+                f"The environment variable {self.key_env} is not set. Put the API key of {self.base} into it, or "
+                "leave `api_key_env` out for a server without a key."
+            )
+        return Connection(self, key)
+
+
+class Connection:
+    """An open connection pool to an endpoint."""
+
+    def __init__(self, endpoint: Endpoint, key: str) -> None:
+        self._endpoint = endpoint
+        self._key = key
+        self._client = httpx.AsyncClient(
+            headers={"Authorization": f"Bearer {key}"} if key else {},
+            timeout=httpx.Timeout(endpoint.timeout, connect=min(endpoint.timeout, CONNECT_TIMEOUT)),
+            limits=httpx.Limits(max_connections=endpoint.concurrency),
+            trust_env=not _is_loopback(endpoint.base),  # no proxy to a server on this machine
+        )
+        self._slots = asyncio.Semaphore(endpoint.concurrency)
+
+    async def __aenter__(self) -> Connection:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self._client.aclose()
+
+    @property
+    def slots(self) -> asyncio.Semaphore:
+        """To be held while a request is made and answered."""
+        return self._slots
+
+    async def chat(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Sends a chat completion request; answers are checked to have `choices`.
+
+        Raises:
+            Refused: the server says that the request, the key or the address is wrong.
+            EngineError: no attempt was answered.
+        """
+        return await self._ask("POST", "/chat/completions", "choices", json.dumps(body).encode())
+
+    async def models(self) -> list[str]:
+        """Names of the models that the server offers. Errors as for `chat`."""
+        return [str(model["id"]) for model in (await self._ask("GET", "/models", "data", None))["data"]]
+
+    async def _ask(self, method: str, path: str, field: str, content: bytes | None) -> dict[str, Any]:
+        url = self._endpoint.base + path
+        start = time.monotonic()
+        attempts = self._endpoint.retries + 1
+        problem = ""
+        for attempt in range(attempts):
+            pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
+            try:
+                async with asyncio.timeout(self._endpoint.timeout):
+                    response = await self._client.request(
+                        method, url, content=content, headers={"Content-Type": "application/json"} if content else None
+                    )
+            except (TimeoutError, httpx.TimeoutException):
+                problem = f"no answer within {self._endpoint.timeout:g} s"
+            except httpx.TransportError as error:
+                problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+            else:
+                if response.status_code >= 500 or response.status_code in _BUSY:
+                    problem = f"HTTP {response.status_code}: {self._hide(_server_message(response))}"
+                    pause = max(pause, _retry_after(response))
+                elif response.status_code != 200:
+                    raise self._refused(url, response)
+                else:
+                    answer = _decode(response)
+                    if isinstance(answer, dict) and isinstance(answer.get(field), list):
+                        return answer
+                    problem = f"not a JSON object with `{field}`: {self._hide(response.text[:SHOWN])!r}"
+            if attempt + 1 < attempts:
+                await asyncio.sleep(pause)
+        raise EngineError(
+            f"{url} gave no usable answer: {attempts} attempt{'s' * (attempts > 1)} in "
+            f"{time.monotonic() - start:.1f} s, the last one: {problem}. Check that the server is up and that "
+            "`api_base` is its address, then start the same command again; what is finished stays."
+        )
+
+    def _refused(self, url: str, response: httpx.Response) -> Refused:
+        status, reason = response.status_code, self._hide(_server_message(response))
+        if status in (401, 403):
+            advice = f"Check the key in the environment variable {self._endpoint.key_env} (`api_key_env`)."
+        elif status in (404, 405) or 300 <= status < 400:
+            advice = "Check `api_base` (it mostly ends with /v1) and `api_model`."
+        else:
+            advice = "The server does not take this request; see its message."
+        return Refused(f"{url} answered HTTP {status}: {reason} {advice}", status, reason)
+
+    def _hide(self, text: str) -> str:
+        """Servers may repeat the key that they refuse."""
+        return text.replace(self._key, "***") if self._key else text
+
+
+def _is_loopback(base: str) -> bool:
+    host = httpx.URL(base).host
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _decode(response: httpx.Response) -> Any:
+    try:
+        return response.json()
+    except ValueError:
+        return None
+
+
+def _server_message(response: httpx.Response) -> str:
+    """The text of an error in the forms that servers use, else the beginning of the body."""
+    answer = _decode(response)
+    if isinstance(answer, dict):
+        error = answer.get("error", answer)
+        text = error if isinstance(error, str) else None
+        if isinstance(error, dict):
+            text = error.get("message") or error.get("detail")
+        if text:
+            return (text if isinstance(text, str) else json.dumps(text))[:SHOWN]
+    return response.text.strip()[:SHOWN] or response.reason_phrase
+
+
+def _retry_after(response: httpx.Response) -> float:
+    """Seconds that a server asks to wait: a number or a date in the header `Retry-After`; 0 without one."""
+    value = response.headers.get("Retry-After", "")
+    try:
+        seconds = float(value)
+    except ValueError:
+        try:
+            seconds = email.utils.parsedate_to_datetime(value).timestamp() - time.time()
+        except (TypeError, ValueError):
+            return 0.0
+    return min(max(seconds, 0.0), LONGEST_RETRY_AFTER) if seconds == seconds else 0.0

@@ -1,0 +1,235 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run as one HTML page that needs nothing else: no scripts, no requests, pictures inside."""
+
+from __future__ import annotations
+
+import io
+import json
+from collections.abc import Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from PIL import Image
+
+from ..data.questions import Question
+from ..evaluate.answers import percent, span
+from ..evaluate.charts import DARK, LIGHT, data_url, picture
+from ..recipes.records import Checked
+from .page_style import CSS
+from .report import accuracy_table, conditions, figures, points
+from .view import IterationView, RunView
+
+
+_SHOWN = 9  # questions
+_SIDE = 320  # pixels of an embedded picture, at most
+_CAPTIONS = {
+    "accuracy": "Accuracy on the held-out questions. Bands: 95 % confidence (Wilson).",
+    "kinds": "Training examples of each kind.",
+    "time": "Wall time of the steps.",
+}
+_TITLES = {"r3v": "R3V", "stl": "STL"}
+
+
+def page(run: RunView) -> str:
+    """The page of a run."""
+    method = str(run.settings.get("method", ""))
+    title = f"{_TITLES.get(method, method)}: {run.folder.resolve().name}"
+    parts = [_head(run, title), _cards(run), _charts(run), _accuracy(run), _questions(run), _examples(run)]
+    parts.append(_settings(run))
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{CSS}</style></head><body><main>\n"
+        + "\n".join(part for part in parts if part)
+        + "\n</main></body></html>\n"
+    )
+
+
+def _head(run: RunView, title: str) -> str:
+    state = "finished" if run.finished else f"at work on {run.current}" if run.current else "not finished"
+    facts = [state, f"base model {run.settings.get('base_model')}", f"seed {run.settings.get('seed')}"]
+    return f'<h1>{escape(title)}</h1><p class="soft">{escape(" · ".join(facts))}</p>'
+
+
+def _cards(run: RunView) -> str:
+    tested = [view for view in run.iterations if "test" in view.scores]
+    if not tested:
+        return ""
+    cards = []
+    for view in dict.fromkeys((tested[0].number, tested[-1].number)):
+        score = next(item for item in tested if item.number == view).scores["test"]
+        name = "at the start" if view == 0 else f"after iteration {view}"
+        note = f"95 %: {span(score.interval)} · {score.unparsed} of {score.n} unparsed"
+        cards.append(_card(f"Test@1 {name}", f"{percent(score.accuracy)} %", note))
+    last = tested[-1]
+    if last.gain is not None:
+        ends = last.gain.interval
+        sure = "good" if ends.low > 0 else "bad" if ends.high < 0 else ""
+        note = f"points; 95 %: {points(ends.low)} to {points(ends.high)}, paired bootstrap"
+        cards.append(_card("gain", points(last.gain.value), note, sure))
+    if "select" in last.scores:
+        best = last.scores["select"]
+        note = f"95 %: {span(best.interval)} · {best.unparsed} of {best.n} unparsed"
+        cards.append(_card(f"{best.name}, iteration {last.number}", f"{percent(best.accuracy)} %", note))
+    return f'<div class="cards">{"".join(cards)}</div>'
+
+
+def _card(label: str, number: str, note: str, state: str = "") -> str:
+    return (
+        f'<div class="card"><div class="label">{escape(label)}</div><div class="number {state}">{escape(number)}</div>'
+        f'<div class="small soft">{escape(note)}</div></div>'
+    )
+
+
+def _charts(run: RunView) -> str:
+    light, dark = figures(run, LIGHT), figures(run, DARK)
+    items = []
+    for name in light:
+        sources = [data_url(picture(theme[name], "svg"), "image/svg+xml") for theme in (light, dark)]
+        wide = " wide" if name == "accuracy" else ""
+        items.append(
+            f'<figure class="card{wide}"><picture><source media="(prefers-color-scheme: dark)" srcset="{sources[1]}">'
+            f'<img src="{sources[0]}" alt="{escape(_CAPTIONS[name])}"></picture>'
+            f"<figcaption>{escape(_CAPTIONS[name])}</figcaption></figure>"
+        )
+    return f'<h2>Curves</h2><div class="charts">{"".join(items)}</div>' if items else ""
+
+
+def _accuracy(run: RunView) -> str:
+    if not run.methods:
+        return ""
+    names = {item.method: item.name for view in run.iterations for item in view.scores.values()}
+    titles = [
+        "iteration",
+        *(names[method].replace(method, LABELS[method]) for method in run.methods),
+        "gain of test@1",
+    ]
+    head = "".join(f"<th>{escape(title)}</th>" for title in titles)
+    body = "".join(_accuracy_row(view, run.methods) for view in run.iterations)
+    notes = "".join(f'<p class="small soft">{escape(line)}</p>' for line in conditions(run).split("\n"))
+    return (
+        f'<h2>Accuracy</h2><div class="card"><div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div></div><p></p>{notes}"
+    )
+
+
+def _accuracy_row(view: IterationView, methods: Sequence[str]) -> str:
+    cells = [f"<b>{view.number}</b>" + ('<div class="small soft">start</div>' if view.number == 0 else "")]
+    for method in methods:
+        item = view.scores.get(method)
+        note = "" if item is None else f"{span(item.interval)} · {item.unparsed} unparsed"
+        cells.append(_number("–" if item is None else f"{percent(item.accuracy)} %", note))
+    gain = view.gain
+    note = "" if gain is None else f"{points(gain.interval.low)} to {points(gain.interval.high)}"
+    cells.append(_number("–" if gain is None else points(gain.value), note))
+    return f"<tr>{''.join(f'<td>{cell}</td>' for cell in cells)}</tr>"
+
+
+def _number(value: str, note: str) -> str:
+    return f'<b>{escape(value)}</b><div class="small soft">{escape(note)}</div>'
+
+
+def chosen_questions(run: RunView, count: int = _SHOWN) -> list[Question]:
+    """Questions worth a look: in turn learnt ones, lost ones, and others, as the greedy answers say."""
+    answered = [view for view in run.iterations if "test_greedy" in view.answers]
+    if not answered:
+        return []
+    first, last = (view.answers["test_greedy"] for view in (answered[0], answered[-1]))
+    groups: dict[str, list[Question]] = {"learnt": [], "lost": [], "never": [], "kept": []}
+    for question in run.questions:
+        if question.id in first and question.id in last:
+            outcome = (first[question.id][0].verdict.correct, last[question.id][0].verdict.correct)
+            name = {(False, True): "learnt", (True, False): "lost", (False, False): "never", (True, True): "kept"}
+            groups[name[outcome]].append(question)
+    chosen: list[Question] = []
+    while len(chosen) < count and any(groups.values()):
+        chosen += [group.pop(0) for group in groups.values() if group]
+    return chosen[:count]
+
+
+def _questions(run: RunView) -> str:
+    chosen = chosen_questions(run)
+    if not chosen:
+        return ""
+    note = (
+        "Marks show the answer that the verifier read; green is right, red is wrong, grey could not be read. "
+        "Questions are picked in turn from those learnt, lost, never solved and solved all along."
+    )
+    cards = "".join(_question(question, run.iterations) for question in chosen)
+    return f'<h2>Questions and answers</h2><p class="small soft">{note}</p>{cards}'
+
+
+def _question(question: Question, iterations: Sequence[IterationView]) -> str:
+    rows = []
+    for view in iterations:
+        cells, texts = [], []
+        for purpose, label in (("test_greedy", "greedy"), ("test_samples", "samples"), ("test_select", "selected")):
+            found = view.answers.get(purpose, {}).get(question.id, ())
+            if found:
+                marks = " ".join(_mark(item) for item in found)
+                cells.append(f'<span class="what">{label}</span> {marks}')
+                texts += [f"<pre>{label}: {escape(item.sample.text)}</pre>" for item in found]
+        if cells:
+            rows.append(
+                f'<div class="row"><span class="who">iter{view.number}</span>{"".join(cells)}'
+                f"<details><summary>texts</summary>{''.join(texts)}</details></div>"
+            )
+    return (
+        f'<div class="card question"><div>{_pictures(question.images)}</div><div>'
+        f'<div class="asked">{escape(question.block)}</div><div class="small soft">truth: '
+        f"<b>{escape(question.answer)}</b> · {escape(question.id)}</div>{''.join(rows)}</div></div>"
+    )
+
+
+def _mark(item: Checked) -> str:
+    verdict = item.verdict
+    state, sign = ("right", "✓") if verdict.correct else ("wrong", "✗") if verdict.parsed else ("unparsed", "?")
+    read = escape(verdict.answer) if verdict.answer is not None else "unparsed"
+    return f'<span class="mark {state}" title="{state}: {read} ({escape(verdict.rule)})">{sign} {read}</span>'
+
+
+def _examples(run: RunView) -> str:
+    parts = []
+    for kind in run.kinds:
+        view = next(item for item in reversed(run.iterations) if kind in item.examples)
+        rows = "".join(_example(row, kind, view.number) for row in view.examples[kind])
+        count = f"{view.kinds[kind]} in iteration {view.number}"
+        parts.append(f'<p><span class="tag">{escape(kind)}</span><span class="soft small">{count}</span></p>{rows}')
+    return f"<h2>What it was trained on</h2>{''.join(parts)}" if parts else ""
+
+
+def _example(row: Any, kind: str, number: int) -> str:
+    turns = row["conversations"]
+    source = json.dumps(row["provenance"], ensure_ascii=False, indent=2)
+    return (
+        f'<div class="card example"><div>{_pictures(row["images"])}</div><div><div class="label">asked</div>'
+        f'<pre>{escape(turns[0]["value"])}</pre><p></p><div class="label">to learn</div>'
+        f"<pre>{escape(turns[-1]['value'])}</pre><p></p>"
+        f"<details><summary>where it comes from</summary><pre>{escape(str(row.get('id', '')))}\n{escape(source)}</pre>"
+        "</details></div></div>"
+    )
+
+
+def _settings(run: RunView) -> str:
+    rows = []
+    for name, value in run.settings.items():
+        shown = escape(value if isinstance(value, str) else json.dumps(value, ensure_ascii=False, indent=1))
+        shown = f"<pre>{shown}</pre>" if isinstance(value, dict) and value else shown
+        rows.append(f"<tr><td>{escape(name)}</td><td>{shown}</td></tr>")
+    return f'<h2>Settings</h2><div class="card"><table class="plain">{"".join(rows)}</table></div>'
+
+
+def _pictures(images: Sequence[str]) -> str:
+    return "".join(_embedded(Path(image)) for image in images)
+
+
+def _embedded(path: Path) -> str:
+    try:
+        with Image.open(path) as image:
+            image.thumbnail((_SIDE, _SIDE))
+            buffer = io.BytesIO()
+            image.convert("RGB").save(buffer, "PNG", optimize=True)
+    except OSError:
+        return f'<div class="gone">{escape(path.name)} cannot be opened</div>'
+    return f'<img src="{data_url(buffer.getvalue(), "image/png")}" alt="{escape(path.name)}">'

@@ -1,0 +1,181 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The YAML of a loop: base model, data, engine, method, iterations, and how to train."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from dataclasses import MISSING, Field, dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeVar, get_args
+
+import yaml
+
+from .steps import LoopError
+
+
+Kind = TypeVar("Kind")
+Method = Literal["r3v", "stl"]
+Start = Literal["restart", "continue"]
+Export = Literal["last", "all", "never"]
+Form = Literal["cot", "direct", "answer"]
+
+# What the loop itself decides in the training YAML.
+DECIDED = frozenset({"model_name_or_path", "adapter_name_or_path", "dataset", "dataset_dir", "output_dir", "do_train"})
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What is measured on the test questions after each round.
+
+    Attributes:
+        samples: samples a question for oracle, vote and self-select; 0: greedy answers only.
+        select: let the model select among its samples (r3v).
+        form: how test questions are asked: `cot`, `direct`, or `answer` (see-think-answer); None: as in training.
+    """
+
+    samples: int = 0
+    select: bool = True
+    form: Form | None = None
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A run of the loop. Paths start from the working directory, as in LLaMA-Factory's YAMLs.
+
+    Attributes:
+        method: `r3v` (self-refine and self-select) or `stl` (see, think, learn).
+        output_dir: folder of the run.
+        base_model: model folder or hub name that the first samples come from and training starts from.
+        template: LLaMA-Factory's chat template.
+        train_data: questions to learn from: JSON rows with id, question, choices, answer, images.
+        train: LLaMA-Factory's training arguments: a YAML file, or the keys themselves.
+        test_data: held-out questions; without them nothing is measured.
+        verifier: profile that checks answers, for example `geoqa` or `toy`.
+        iterations: rounds of training.
+        seed: seed of sampling, of shuffles and, unless `train` has one, of training.
+        start: `restart`: every round trains the base model anew; `continue`: the last round's model.
+        export: which rounds' adapters are merged into full models: `last`, `all` or `never`.
+        engine: sampling engine: name, batch_size, workers ...
+        sampling: n, temperature, top_p, top_k, max_new_tokens ...
+        build: switches of the method's builder.
+        prompts: prompt name -> a prompt file of your own.
+        warmup: ShareGPT rows for a training before the first samples; they are part of every round's rows.
+        evaluate: what is measured.
+    """
+
+    method: Method
+    output_dir: Path
+    base_model: str
+    template: str
+    train_data: Path
+    train: Mapping[str, Any]
+    test_data: Path | None = None
+    verifier: str = "letters"
+    iterations: int = 3
+    seed: int = 0
+    start: Start = "restart"
+    export: Export = "last"
+    engine: Mapping[str, Any] = field(default_factory=dict)
+    sampling: Mapping[str, Any] = field(default_factory=dict)
+    build: Mapping[str, Any] = field(default_factory=dict)
+    prompts: Mapping[str, Any] = field(default_factory=dict)
+    warmup: Path | None = None
+    evaluate: Evaluation = field(default_factory=Evaluation)
+
+
+def load_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
+    """Reads a recipe.
+
+    Args:
+        path: the YAML file.
+        changes: values that replace the file's, dotted keys for nested ones (`sampling.n`).
+
+    Raises:
+        LoopError: naming the file, the key and the fix.
+    """
+    values = _read_yaml(path)
+    for name, value in (changes or {}).items():
+        *outer, last = name.split(".")
+        place = values
+        for key in outer:
+            place = place.setdefault(key, {})
+            if not isinstance(place, dict):
+                raise LoopError(f"{path}: `{name}` cannot be set, `{key}` holds {place!r}.")
+        place[last] = value
+    return make_recipe(values, str(path))
+
+
+def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
+    """A recipe from plain values; `where` names their source in errors.
+
+    Raises:
+        LoopError: for unknown, missing and wrong keys, and for files that are not there.
+    """
+    _check_keys(values, fields(Recipe), where)
+    given = dict(values)
+    if isinstance(given["train"], str):
+        given["train"] = _read_yaml(Path(given["train"]))
+    for name in ("output_dir", "train_data", "test_data", "warmup"):
+        if given.get(name) is not None:
+            given[name] = Path(str(given[name])).resolve()
+    for name in ("engine", "sampling", "build", "prompts", "train", "evaluate"):
+        if given.get(name) is None:
+            given[name] = {}
+        if not isinstance(given[name], Mapping):
+            raise LoopError(f"{where}, key `{name}`: keys and values are expected, found {given[name]!r}.")
+    given["evaluate"] = from_values(Evaluation, given["evaluate"], f"{where}, `evaluate`")
+    recipe = Recipe(**given)
+    _check_values(recipe, where)
+    return recipe
+
+
+def from_values(kind: type[Kind], values: Mapping[str, Any], where: str) -> Kind:
+    """A dataclass from a part of a recipe; lists become tuples.
+
+    Raises:
+        LoopError: for a key that the dataclass does not have.
+    """
+    _check_keys(values, fields(kind), where)  # type: ignore[arg-type]
+    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+
+
+def _check_keys(values: Mapping[str, Any], known: tuple[Field[Any], ...], where: str) -> None:
+    names = [item.name for item in known]
+    for name in values:
+        if name not in names:
+            close = difflib.get_close_matches(str(name), names, n=1)
+            hint = f" Did you mean `{close[0]}`?" if close else f" Known keys: {', '.join(names)}."
+            raise LoopError(f"{where}: unknown key `{name}`.{hint}")
+    for item in known:
+        if item.default is MISSING and item.default_factory is MISSING and values.get(item.name) is None:
+            raise LoopError(f"{where}: the key `{item.name}` is missing.")
+
+
+def _check_values(recipe: Recipe, where: str) -> None:
+    for name, kind in (("method", Method), ("start", Start), ("export", Export)):
+        value = vars(recipe)[name]
+        if value not in get_args(kind):
+            raise LoopError(f"{where}, key `{name}`: {value!r} is none of {', '.join(get_args(kind))}.")
+    for name, least in (("iterations", 0), ("seed", 0)):
+        value = vars(recipe)[name]
+        if not isinstance(value, int) or isinstance(value, bool) or value < least:
+            raise LoopError(f"{where}, key `{name}`: a whole number from {least} on is expected, found {value!r}.")
+    for name in ("train_data", "test_data", "warmup"):
+        path = vars(recipe)[name]
+        if path is not None and not path.is_file():
+            raise LoopError(f"{where}, key `{name}`: there is no file {path}.")
+    if taken := sorted(DECIDED & recipe.train.keys()):
+        raise LoopError(f"{where}, `train`: the loop sets {', '.join(taken)} itself; remove them.")
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise LoopError(f"{path} cannot be read: {error}") from error
+    except yaml.YAMLError as error:
+        raise LoopError(f"{path} is not YAML: {error}") from error
+    if not isinstance(values, dict):
+        raise LoopError(f"{path}: keys and values are expected, found {type(values).__name__}.")
+    return values

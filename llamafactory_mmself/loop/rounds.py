@@ -1,0 +1,284 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The steps that every method shares: sampling, checking, training, merging, scoring."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+from .. import verify
+from ..data.questions import Question, read_questions
+from ..evaluate.answers import Scores, score
+from ..files import read_jsonl, write_json, write_jsonl
+from ..generate.config import EngineConfig
+from ..generate.encoding import load_encoder
+from ..generate.jobs import SampleJob, read_samples
+from ..generate.types import Request, SamplingParams
+from ..recipes.lengths import TokenLimit, token_count
+from ..recipes.prompts import Prompts
+from ..recipes.records import Checked, verify_samples
+from .recipe import Recipe, from_values
+from .sampler import Sampler
+from .steps import Step
+from .training import merge, train
+
+
+# LLaMA-Factory arguments that training and sampling have to share, or prompts would differ between the two.
+_SHARED = (
+    "image_max_pixels",
+    "image_min_pixels",
+    "crop_to_patches",
+    "default_system",
+    "split_special_tokens",
+    "trust_remote_code",
+    "use_fast_tokenizer",
+)
+_CUTOFF_LEN = 2048  # LLaMA-Factory's default
+
+
+@dataclass(frozen=True)
+class Policy:
+    """The weights of a round: a model, and an adapter on it or None."""
+
+    model: str
+    adapter: Path | None = None
+
+    @property
+    def inputs(self) -> dict[str, Path]:
+        """What a step that uses the policy reads."""
+        model = {"model": Path(self.model)} if Path(self.model).is_absolute() else {}
+        return model | ({} if self.adapter is None else {"adapter": self.adapter})
+
+    @property
+    def names(self) -> dict[str, str]:
+        """The hub name of a model that is no local folder."""
+        return {} if Path(self.model).is_absolute() else {"model": self.model}
+
+
+class Rounds:
+    """Makes the steps of a run."""
+
+    def __init__(self, recipe: Recipe, sampler: Sampler) -> None:
+        self.recipe = recipe
+        self.sampler = sampler
+        self.folder = recipe.output_dir
+        self.prompts = Prompts.load(recipe.prompts)
+        self.profile = verify.profile(recipe.verifier)
+        self.params = from_values(SamplingParams, recipe.sampling, "`sampling`")
+        shared = {name: recipe.train[name] for name in _SHARED if name in recipe.train}
+        first = {
+            "model": local_or_hub(recipe.base_model),
+            "template": recipe.template,
+            "llamafactory": {**shared, **recipe.engine.get("llamafactory", {})},
+        }
+        self.engine = EngineConfig.from_dict({**recipe.engine, **first}, "`engine`")
+        self.cutoff_len = int(recipe.train.get("cutoff_len", _CUTOFF_LEN))
+
+    @cached_property
+    def train_questions(self) -> list[Question]:
+        """The questions to learn from."""
+        return read_questions(self.recipe.train_data)
+
+    @cached_property
+    def test_questions(self) -> list[Question]:
+        """The held-out questions."""
+        assert self.recipe.test_data is not None
+        return read_questions(self.recipe.test_data)
+
+    def token_limit(self) -> TokenLimit:
+        """What fits into `cutoff_len`: LLaMA-Factory would cut longer prompts."""
+        return TokenLimit(token_count(load_encoder(self.engine).rows), self.cutoff_len)
+
+    @property
+    def lora(self) -> bool:
+        """Whether training leaves adapters."""
+        return bool(self.recipe.train.get("finetuning_type", "lora") in ("lora", "oft"))
+
+    @property
+    def greedy(self) -> SamplingParams:
+        """The recipe's sampling without chance."""
+        return replace(self.params, n=1, temperature=0.0, top_p=1.0, top_k=0)
+
+    def iteration(self, number: int) -> Path:
+        """The folder of a round."""
+        return self.folder / f"iter{number}"
+
+    def base(self, number: int) -> str:
+        """What the training of round `number` starts from."""
+        first = local_or_hub(self.recipe.base_model)
+        if number <= (0 if self.recipe.warmup else 1) or self.recipe.start == "restart":
+            return first
+        return str(self.iteration(number - 1) / ("merged" if self.lora else "model"))
+
+    def policy(self, number: int) -> Policy:
+        """The weights that round `number` ended with; round 0 is the start."""
+        if number == 0 and self.recipe.warmup is None:
+            return Policy(local_or_hub(self.recipe.base_model))
+        model = self.iteration(number) / "model"
+        return Policy(self.base(number), model) if self.lora else Policy(str(model))
+
+    def sample(
+        self,
+        number: int,
+        purpose: str,
+        requests: Callable[[], Sequence[Request]],
+        inputs: Mapping[str, Path],
+        params: SamplingParams,
+        settings: Mapping[str, Any],
+    ) -> Step:
+        """Sampling with round `number`'s policy into `iter<number>/<purpose>.jsonl`."""
+        policy = self.policy(number)
+        out = self.iteration(number) / f"{purpose}.jsonl"
+        seed = derived_seed(self.recipe.seed, number, purpose)
+        config = replace(
+            self.engine, model=policy.model, adapter=() if policy.adapter is None else (str(policy.adapter),)
+        )
+
+        def action() -> dict[str, Any]:
+            self.sampler.run(SampleJob(tuple(requests()), params, seed, out), config)
+            samples = read_samples(out)
+            cut = sum(sample.completion.finish_reason == "length" for sample in samples)
+            tokens = sum(len(sample.completion.token_ids) for sample in samples)
+            return {"samples": len(samples), "tokens": tokens, "cut": cut}
+
+        return Step(
+            name=f"iter{number}/{purpose}",
+            action=action,
+            inputs={**inputs, **policy.inputs},
+            outputs=(out,),
+            settings={
+                "engine": config.identity(),
+                "params": params.to_dict(),
+                "seed": seed,
+                **settings,
+            },
+            scratch=(out.parent / f"{out.name}.*",),
+            names=policy.names,
+        )
+
+    def check(self, number: int, purpose: str, questions_file: Path, questions: Callable[[], list[Question]]) -> Step:
+        """Checks `iter<number>/<purpose>.jsonl` into `checked_<purpose>.jsonl`."""
+        folder = self.iteration(number)
+        samples, out = folder / f"{purpose}.jsonl", folder / f"checked_{purpose}.jsonl"
+
+        def action() -> dict[str, Any]:
+            checked = verify_samples(questions(), read_samples(samples), self.recipe.verifier, number)
+            write_jsonl(out, (item.to_row() for item in checked))
+            correct = sum(item.verdict.correct for item in checked)
+            unparsed = sum(not item.verdict.parsed for item in checked)
+            return {"correct": correct, "unparsed": unparsed, "of": len(checked)}
+
+        return Step(
+            name=f"iter{number}/check_{purpose}",
+            action=action,
+            inputs={"samples": samples, "questions": questions_file},
+            outputs=(out,),
+            settings={"verifier": self.profile.name, "version": self.profile.version},
+        )
+
+    def train(self, number: int, dataset: Path) -> Step:
+        """Trains round `number` on its data set, with `llamafactory-cli train`."""
+        folder = self.iteration(number)
+        model, base = folder / "model", self.base(number)
+        arguments = {
+            "stage": "reflection_sft",
+            "seed": self.recipe.seed,
+            "report_to": "none",
+            "overwrite_output_dir": False,
+            "template": self.recipe.template,
+            **self.recipe.train,
+            "model_name_or_path": base,
+            "dataset": dataset.stem,
+            "dataset_dir": str(dataset.parent),
+            "output_dir": str(model),
+            "do_train": True,
+        }
+        config = folder / "train.yaml"
+        start = Policy(base)
+        return Step(
+            name=f"iter{number}/train",
+            action=lambda: train(arguments, config),
+            inputs={"dataset": dataset, **start.inputs},
+            outputs=(model,),
+            settings={name: value for name, value in arguments.items() if name not in ("dataset_dir", "output_dir")},
+            scratch=(config, config.with_suffix(".log")),
+            names=start.names,
+        )
+
+    def merge(self, number: int) -> Step:
+        """Merges round `number`'s adapter into a full model in `iter<number>/merged`."""
+        folder, policy = self.iteration(number), self.policy(number)
+        assert policy.adapter is not None
+        adapter, out = policy.adapter, folder / "merged"
+
+        def action() -> dict[str, Any]:
+            trust = self.recipe.train.get("trust_remote_code")
+            extra = {} if trust is None else {"trust_remote_code": trust}
+            merge(policy.model, adapter, self.recipe.template, out, folder / "merge.yaml", extra)
+            return {}
+
+        return Step(
+            name=f"iter{number}/merge",
+            action=action,
+            inputs=policy.inputs,
+            outputs=(out,),
+            settings={"template": self.recipe.template},
+            scratch=(folder / "merge.yaml", folder / "merge.log"),
+            names=policy.names,
+        )
+
+    def score(self, number: int, purposes: Sequence[str]) -> Step:
+        """Writes `iter<number>/scores.json` from the checked test samples."""
+        assert self.recipe.test_data is not None
+        folder = self.iteration(number)
+        files = {purpose: folder / f"checked_{purpose}.jsonl" for purpose in purposes}
+        out = folder / "scores.json"
+
+        def action() -> dict[str, Any]:
+            checked = {purpose: read_checked(path) for purpose, path in files.items()}
+            scores: Scores = score(
+                self.test_questions,
+                greedy=checked["test_greedy"],
+                samples=checked.get("test_samples"),
+                select=checked.get("test_select"),
+                profile=self.recipe.verifier,
+                seed=self.recipe.seed,
+            )
+            write_json(out, scores.to_dict())
+            return {name: round(value.accuracy, 4) for name, value in scores.named().items()}
+
+        return Step(
+            name=f"iter{number}/score",
+            action=action,
+            inputs={**files, "questions": self.recipe.test_data},
+            outputs=(out,),
+            settings={"verifier": self.profile.name, "version": self.profile.version, "seed": self.recipe.seed},
+        )
+
+
+def read_checked(path: Path) -> list[Checked]:
+    """Reads a file of checked samples."""
+    return [Checked.from_row(row) for row in read_jsonl(path)]
+
+
+def derived_seed(seed: int, number: int, purpose: str) -> int:
+    """A seed of 31 bits for one use in one round, so that adding a step changes no other step's samples."""
+    text = f"{seed}/{number}/{purpose}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
+
+
+def local_or_hub(model: str) -> str:
+    """A local folder as an absolute path, a hub name as it is."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
+
+
+def counts(kinds: Iterable[str]) -> dict[str, int]:
+    """How often each kind occurs, in order of first sight."""
+    result: dict[str, int] = {}
+    for kind in kinds:
+        result[kind] = result.get(kind, 0) + 1
+    return result

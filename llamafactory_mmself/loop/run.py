@@ -1,0 +1,77 @@
+# SPDX-License-Identifier: Apache-2.0
+"""One run of a loop, from a recipe to a report."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from ..files import write_json
+from .methods import make_steps
+from .recipe import Evaluation, Recipe
+from .report import write_report
+from .sampler import Sampler
+from .steps import LoopError, Runner
+
+
+def run_loop(
+    recipe: Recipe, *, dry_run: bool = False, restart_from: str | None = None, say: Callable[[str], None] = print
+) -> None:
+    """Runs a recipe, or goes on with a run that was stopped.
+
+    Steps that were finished with the same settings and inputs are left alone, so the same call again does nothing, and
+    a changed setting redoes what depends on it.
+
+    Args:
+        recipe: what to run.
+        dry_run: only say what would be done.
+        restart_from: name of a step to do again, with all that follow it.
+        say: takes lines for the user.
+
+    Raises:
+        LoopError: another process works on the run, or a step failed.
+    """
+    folder = recipe.output_dir
+    sampler = Sampler()
+    runner = Runner(folder, make_steps(recipe, sampler))
+    if dry_run:
+        for step, status in runner.plan():
+            say(f"{status:8} {step.name}")
+        return
+    folder.mkdir(parents=True, exist_ok=True)
+    with _alone(folder):
+        if restart_from is not None:
+            runner.restart(restart_from)
+        write_json(folder / "run.json", recipe_values(recipe))
+        try:
+            runner.run(say)
+        finally:
+            sampler.close()
+        say(write_report(folder))
+
+
+def recipe_values(recipe: Recipe) -> dict[str, Any]:
+    """The recipe as JSON values, every default spelt out."""
+    values = {item.name: _plain(vars(recipe)[item.name]) for item in fields(recipe)}
+    return values | {"evaluate": {item.name: vars(recipe.evaluate)[item.name] for item in fields(Evaluation)}}
+
+
+@contextmanager
+def _alone(folder: Path) -> Iterator[None]:
+    """Holds the run's lock; the system frees it when the process ends, however that happens."""
+    with open(folder / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise LoopError(f"Another process works on {folder}. Wait for it, or stop it first.") from error
+        yield
+
+
+def _plain(value: Any) -> Any:
+    if isinstance(value, Path):
+        return str(value)
+    return dict(value) if isinstance(value, Mapping) else value

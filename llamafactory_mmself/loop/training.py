@@ -1,0 +1,180 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Training and merging as a user would start them: `llamafactory-cli` on a YAML, in a process group of its own."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import yaml
+from tqdm import tqdm
+
+from ..files import read_json, write_text
+from .steps import LoopError
+
+
+_POLL = 0.5  # seconds between looks at a child process
+_TAIL = 25  # lines of a failed command's log that an error shows
+_WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "model.safetensors", "pytorch_model.bin")
+_WEIGHT_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
+
+
+def train(arguments: Mapping[str, Any], config: Path) -> dict[str, Any]:
+    """Trains with LLaMA-Factory, or goes on from the newest complete checkpoint of a training that was killed.
+
+    Args:
+        arguments: all training arguments, `output_dir` among them.
+        config: where to write them; the log lies beside it.
+
+    Returns:
+        Figures: steps, training loss.
+
+    Raises:
+        LoopError: the training failed; the message ends with the log's last lines.
+    """
+    output = Path(arguments["output_dir"])
+    _stop_leftover(config)
+    if not _complete_checkpoints(output) and output.exists():
+        shutil.rmtree(output)
+    write_text(config, yaml.safe_dump(dict(arguments), allow_unicode=True, sort_keys=False))
+    _run("train", config, output / "trainer_log.jsonl")
+    if not is_model(output):
+        raise LoopError(f"Training with {config} ended without weights in {output}; see {config.with_suffix('.log')}.")
+    state = output / "trainer_state.json"
+    history = read_json(state)["log_history"] if state.exists() else []
+    losses = [entry["train_loss"] for entry in history if "train_loss" in entry]
+    steps = max((entry["step"] for entry in history), default=0)
+    return {"steps": steps} | ({"loss": losses[-1]} if losses else {})
+
+
+def merge(base: str, adapter: Path, template: str, output: Path, config: Path, extra: Mapping[str, Any]) -> None:
+    """Merges an adapter into its base model with `llamafactory-cli export`.
+
+    Args:
+        base: model folder or hub name.
+        adapter: the adapter's folder.
+        template: chat template.
+        output: folder of the merged model.
+        config: where to write the arguments; the log lies beside it.
+        extra: further arguments (trust_remote_code, ...).
+    """
+    _stop_leftover(config)
+    shutil.rmtree(output, ignore_errors=True)
+    arguments = {
+        "model_name_or_path": base,
+        "adapter_name_or_path": str(adapter),
+        "template": template,
+        "export_dir": str(output),
+        "export_device": "auto",
+        **extra,
+    }
+    write_text(config, yaml.safe_dump(arguments, allow_unicode=True, sort_keys=False))
+    _run("export", config, None)
+
+
+def program() -> list[str]:
+    """LLaMA-Factory's command of the environment that runs this one, or the first on PATH."""
+    beside = Path(sys.executable).parent / "llamafactory-cli"
+    return [str(beside) if beside.exists() else "llamafactory-cli"]
+
+
+def is_model(folder: Path) -> bool:
+    """Whether a folder holds the weights of a model or of an adapter."""
+    return any((folder / name).exists() for name in (*_WEIGHTS, *_WEIGHT_INDEXES))
+
+
+def _complete_checkpoints(output: Path) -> list[Path]:
+    """Checkpoints with their trainer state, which is written last; others are removed."""
+    complete = []
+    for folder in output.glob("checkpoint-*"):
+        if (folder / "trainer_state.json").exists():
+            complete.append(folder)
+        else:
+            shutil.rmtree(folder)
+    return complete
+
+
+def _run(command: str, config: Path, progress: Path | None) -> None:
+    line = [*program(), command, str(config)]
+    log_path = config.with_suffix(".log")
+    with open(log_path, "ab") as log:
+        child = subprocess.Popen(
+            line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+        )
+        try:
+            _watch(child, progress)
+        except BaseException:
+            _stop_group(child.pid)
+            child.wait()
+            raise
+    if child.returncode != 0:
+        tail = "\n".join(log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL:])
+        raise LoopError(
+            f"`llamafactory-cli {command} {config}` failed with status {child.returncode}. The end of {log_path}:\n"
+            f"{tail}\nMend the cause and run the same command again; finished steps are kept."
+        )
+
+
+def _watch(child: subprocess.Popen[bytes], progress: Path | None) -> None:
+    """Waits for the child, with a bar that follows LLaMA-Factory's training log."""
+    bar: tqdm[Any] | None = None
+    while child.poll() is None:
+        time.sleep(_POLL)
+        if progress is None or not progress.exists():
+            continue
+        last = progress.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+        try:
+            entry = json.loads(last)
+            step, total = entry["current_steps"], entry["total_steps"]
+        except (ValueError, KeyError):  # half a line
+            continue
+        bar = bar or tqdm(total=total, desc="training", unit="step", leave=False)
+        bar.update(step - bar.n)
+    if bar is not None:
+        bar.close()
+
+
+def _stop_leftover(config: Path) -> None:
+    """Ends what a killed loop left running on this YAML: two trainings must not write into one folder."""
+    groups = set()
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            line = path.read_bytes().decode(errors="replace").split("\0")
+            group = os.getpgid(int(path.parent.name))
+        except OSError:  # it has ended meanwhile
+            continue
+        if str(config) in line and any("llamafactory" in part for part in line[:-2]):
+            groups.add(group)
+    for group in groups - {os.getpgrp()}:
+        _stop_group(group)
+
+
+def _stop_group(leader: int) -> None:
+    for kind, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
+        try:
+            os.killpg(leader, kind)
+        except ProcessLookupError:
+            return
+        deadline = time.monotonic() + patience
+        while time.monotonic() < deadline and _group_alive(leader):
+            time.sleep(0.1)
+
+
+def _group_alive(leader: int) -> bool:
+    """Whether a process of the group still runs; zombies do not count."""
+    for status in Path("/proc").glob("[0-9]*/stat"):
+        try:
+            after_name = status.read_text().rpartition(")")[2].split()
+        except OSError:
+            continue
+        if int(after_name[2]) == leader and after_name[0] != "Z":
+            return True
+    return False

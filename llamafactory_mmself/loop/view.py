@@ -1,0 +1,238 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A run as a report sees it: what its folder holds so far."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..data.questions import Question, read_questions
+from ..evaluate.stats import Estimate, Interval, bootstrap_gain
+from ..files import FileError, read_json, read_jsonl
+from ..recipes.records import Checked
+from .steps import LoopError
+
+
+PURPOSES = ("test_greedy", "test_samples", "test_select")
+
+
+@dataclass(frozen=True)
+class Reported:
+    """A score of `scores.json`.
+
+    Attributes:
+        name: `test@1`, `vote@3` ...
+        accuracy: share of right answers.
+        interval: 95 % confidence.
+        n: questions.
+        unparsed: questions without a readable answer.
+        seed: of the samples.
+        verifier: profile and version.
+        categories: the accuracy of each category of questions.
+    """
+
+    name: str
+    accuracy: float
+    interval: Interval
+    n: int
+    unparsed: int
+    seed: int
+    verifier: str
+    categories: Mapping[str, float]
+
+    @property
+    def method(self) -> str:
+        """`test`, `vote`, `select` or `oracle`."""
+        return self.name.partition("@")[0]
+
+
+@dataclass(frozen=True)
+class IterationView:
+    """A round, as far as it came.
+
+    Attributes:
+        number: 0 is the start.
+        scores: by method: test, vote, select, oracle.
+        gain: of greedy accuracy over round 0, with a paired bootstrap; None for round 0 and before it is measured.
+        out_of_candidates: share of selections that no candidate had.
+        kinds: examples of each kind that the round was trained on.
+        examples: a few rows of each kind.
+        seconds: step (without the round) -> wall time.
+        figures: step -> what it counted.
+        answers: purpose -> question id -> checked answers, of the test questions.
+    """
+
+    number: int
+    scores: Mapping[str, Reported] = field(default_factory=dict)
+    gain: Estimate | None = None
+    out_of_candidates: float | None = None
+    kinds: Mapping[str, int] = field(default_factory=dict)
+    examples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
+    seconds: Mapping[str, float] = field(default_factory=dict)
+    figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    answers: Mapping[str, Mapping[str, Sequence[Checked]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class RunView:
+    """A run.
+
+    Attributes:
+        folder: where it lies.
+        settings: the recipe.
+        iterations: the rounds that have begun.
+        questions: the test questions, if their file is still there.
+        current: the step at work, or the one that was interrupted; None between steps.
+    """
+
+    folder: Path
+    settings: Mapping[str, Any]
+    iterations: Sequence[IterationView]
+    questions: Sequence[Question]
+    current: str | None
+
+    @property
+    def methods(self) -> list[str]:
+        """The methods that any round has a score of, in the order of columns."""
+        found = {method for view in self.iterations for method in view.scores}
+        return [method for method in ("test", "vote", "select", "oracle") if method in found]
+
+    @property
+    def kinds(self) -> list[str]:
+        """All kinds of examples, in order of first sight."""
+        return list(dict.fromkeys(kind for view in self.iterations for kind in view.kinds))
+
+    @property
+    def steps(self) -> list[str]:
+        """All steps that took time, in order of first sight."""
+        return list(dict.fromkeys(step for view in self.iterations for step in view.seconds))
+
+    @property
+    def finished(self) -> bool:
+        """Whether the last round is there and no step is at work."""
+        wanted = self.settings.get("iterations")
+        last = self.iterations[-1] if self.iterations else None
+        return self.current is None and last is not None and last.number == wanted and bool(last.seconds)
+
+
+def read_run(folder: Path, examples: int = 2) -> RunView:
+    """Reads what a run has written so far; steps that are still missing are left out.
+
+    Args:
+        folder: the run's.
+        examples: training examples of each kind to keep.
+
+    Raises:
+        LoopError: the folder is no run.
+        FileError: a file is damaged.
+    """
+    folder = Path(folder)
+    if not (folder / "run.json").is_file():
+        raise LoopError(f"{folder} is no run of `mmself loop`: it has no run.json. Give the recipe's output_dir.")
+    settings = read_json(folder / "run.json")
+    manifest = folder / "manifest.json"
+    steps = read_json(manifest).get("steps", {}) if manifest.exists() else {}
+    current = folder / "current.json"
+    numbers = sorted(int(path.name[4:]) for path in folder.glob("iter*") if path.name[4:].isdigit())
+    views: list[IterationView] = []
+    start: dict[str, bool] = {}
+    for number in numbers:
+        answers = _answers(folder / f"iter{number}")
+        outcomes = {id: group[0].verdict.correct for id, group in answers.get("test_greedy", {}).items()}
+        start = outcomes if number == 0 else start
+        gain = _gain(start, outcomes, int(settings.get("seed", 0))) if number else None
+        views.append(_iteration(folder, number, steps, answers, gain, examples))
+    step = read_json(current).get("step") if current.exists() else None
+    return RunView(folder, settings, views, _questions(settings), step)
+
+
+def _iteration(
+    folder: Path,
+    number: int,
+    steps: Mapping[str, Any],
+    answers: Mapping[str, Mapping[str, Sequence[Checked]]],
+    gain: Estimate | None,
+    examples: int,
+) -> IterationView:
+    place = folder / f"iter{number}"
+    own = {name.partition("/")[2]: step for name, step in steps.items() if name.partition("/")[0] == f"iter{number}"}
+    stored = read_json(place / "scores.json") if (place / "scores.json").exists() else {"scores": {}}
+    scores = [_reported(item) for item in stored["scores"].values()]
+    rate = stored.get("out_of_candidates")
+    kinds, shown = _training(place / "train", examples)
+    return IterationView(
+        number=number,
+        scores={item.method: item for item in scores},
+        gain=gain,
+        out_of_candidates=None if rate is None else rate["share"],
+        kinds=kinds,
+        examples=shown,
+        seconds={name: float(step["seconds"]) for name, step in own.items()},
+        figures={name: step.get("figures", {}) for name, step in own.items()},
+        answers=answers,
+    )
+
+
+def _reported(item: Mapping[str, Any]) -> Reported:
+    return Reported(
+        name=item["name"],
+        accuracy=item["accuracy"],
+        interval=Interval(**item["interval"]),
+        n=item["n"],
+        unparsed=item["unparsed"],
+        seed=item["seed"],
+        verifier=f"{item['profile']} v{item['version']}",
+        categories={name: rate["share"] for name, rate in item["categories"].items()},
+    )
+
+
+def _answers(place: Path) -> dict[str, dict[str, list[Checked]]]:
+    found: dict[str, dict[str, list[Checked]]] = {}
+    for purpose in PURPOSES:
+        path = place / f"checked_{purpose}.jsonl"
+        if not path.exists():
+            continue
+        groups: dict[str, list[Checked]] = {}
+        for row in read_jsonl(path):
+            item = Checked.from_row(row)
+            groups.setdefault(item.question, []).append(item)
+        found[purpose] = {id: sorted(group, key=lambda item: item.sample.k) for id, group in groups.items()}
+    return found
+
+
+def _gain(before: Mapping[str, bool], after: Mapping[str, bool], seed: int) -> Estimate | None:
+    both = [id for id in before if id in after]
+    if not both:
+        return None
+    old, new = [before[id] for id in both], [after[id] for id in both]
+    return Estimate((sum(new) - sum(old)) / len(both), bootstrap_gain(old, new, seed=seed))
+
+
+def _training(place: Path, examples: int) -> tuple[dict[str, int], dict[str, list[dict[str, Any]]]]:
+    """Counts and first rows of each kind; pictures with their full path."""
+    kinds: dict[str, int] = {}
+    shown: dict[str, list[dict[str, Any]]] = {}
+    for path in sorted(place.glob("*.json")):
+        if path.name == "dataset_info.json" or path.name.startswith("."):
+            continue
+        for row in read_json(path):
+            kind = row.get("kind", "")
+            kinds[kind] = kinds.get(kind, 0) + 1
+            if kinds[kind] <= examples:
+                images = [str(place / image) for image in row.get("images") or ()]
+                source = json.loads(row.get("provenance") or "{}")
+                shown.setdefault(kind, []).append({**row, "images": images, "provenance": source})
+    return dict(sorted(kinds.items())), shown
+
+
+def _questions(settings: Mapping[str, Any]) -> list[Question]:
+    path = settings.get("test_data")
+    if not path or not Path(path).is_file():
+        return []
+    try:
+        return read_questions(Path(path))
+    except FileError:  # a picture has gone: the numbers are still worth a report
+        return []

@@ -1,0 +1,205 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Scores and test-time selection with a made-up model."""
+
+import json
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from llamafactory_mmself.data.questions import Question, write_questions
+from llamafactory_mmself.evaluate.answers import EvaluateError, score, score_table
+from llamafactory_mmself.evaluate.curves import write_curve
+from llamafactory_mmself.evaluate.scaling import read_source, scaling_run
+from llamafactory_mmself.evaluate.select import SelectOptions, scale
+from llamafactory_mmself.files import write_json, write_jsonl
+from llamafactory_mmself.generate.config import EngineConfig
+from llamafactory_mmself.generate.jobs import SampleJob, run_job
+from llamafactory_mmself.generate.types import Completion, Request, Sample, SamplingParams
+from llamafactory_mmself.recipes.lengths import TokenLimit
+from llamafactory_mmself.recipes.prompts import Prompts
+from llamafactory_mmself.recipes.records import Checked, verify_samples
+
+
+QUESTIONS = [
+    Question(f"q{number}", f"Question {number}?", "ABCD"[number % 4], (), ("1", "2", "3", "4"), {"category": group})
+    for number, group in enumerate(["count", "count", "where"])
+]
+
+
+def checked(answers: Sequence[Sequence[str]]) -> list[Checked]:
+    """Answers of each question, "?" for one that cannot be read."""
+    samples = [
+        Sample(f"q{at}#{k}", f"q{at}", k, "p", Completion("..." if text == "?" else f"Answer: {text}", (1,), "stop"))
+        for at, group in enumerate(answers)
+        for k, text in enumerate(group)
+    ]
+    return verify_samples(QUESTIONS, samples, "letters", 0)
+
+
+class Model:
+    """Right answers are A, B, C. Solves q0 always, q1 in every third sample, q2 never; selects any right candidate."""
+
+    name = "openai"
+    policy = "made-up"
+
+    def __init__(self) -> None:
+        self.asked: list[str] = []
+
+    def generate(self, requests: Sequence[Request], params: SamplingParams, seed: int) -> list[list[Completion]]:
+        return [[self._answer(item, k) for k in range(params.n)] for item in requests]
+
+    def _answer(self, request: Request, k: int) -> Completion:
+        self.asked.append(request.id)
+        question, _, n = request.id.partition("@")
+        right = {"q0": "A", "q1": "B", "q2": "C"}[question]
+        prompt = request.messages[-1].content
+        if n:
+            letter = right if f"I say {right}" in prompt else "D"
+        else:
+            letter = right if question == "q0" or (question == "q1" and k % 3 == 2) else "D"
+        return Completion(f"I say {letter} {'x' * k}\nAnswer: {letter}", (1, 2, 3), "stop", None, 10)
+
+    def close(self) -> None:
+        """Nothing to free."""
+
+
+def runner(model: Model):
+    config = EngineConfig(name="openai", api_base="http://localhost:1/v1", api_model="m", batch_size=2)
+    return lambda job: run_job(job, config, engine=model, progress=False)
+
+
+def test_scores_of_known_answers() -> None:
+    scores = score(
+        QUESTIONS,
+        greedy=checked(["A", "D", "?"]),
+        samples=checked(["ADA", "?BD", "DD?"]),
+        select=checked(["A", "C", "D"]),
+        profile="letters",
+        seed=5,
+    )
+    named = scores.named()
+    assert {name: item.right for name, item in named.items()} == {
+        "test@1": (True, False, False),
+        "vote@3": (True, True, False),
+        "select@3": (True, False, False),
+        "oracle@3": (True, True, False),
+    }
+    assert scores.greedy.unparsed == 1 and named["vote@3"].unparsed == 0
+    assert scores.out_of_candidates is not None and scores.out_of_candidates.count == 1
+    assert scores.unparsed_samples is not None and (scores.unparsed_samples.count, scores.unparsed_samples.n) == (2, 9)
+    assert {name: rate.count for name, rate in named["oracle@3"].categories.items()} == {"count": 2, "where": 0}
+    values = json.loads(json.dumps(scores.to_dict()))["scores"]["vote@3"]
+    assert values["n"] == 3 and values["seed"] == 5 and values["profile"] == "letters" and values["version"] >= 1
+    assert values["interval"]["low"] < values["accuracy"] < values["interval"]["high"]
+    shown = score_table(list(named.values()))
+    assert "unparsed" in shown and "seed 5" in shown and "  where" in shown
+
+
+def test_missing_answers_are_named() -> None:
+    with pytest.raises(EvaluateError, match="question 'q2' has 0 answers, others have 1"):
+        score(QUESTIONS, greedy=checked(["A", "B"]), profile="letters", seed=0)
+    with pytest.raises(EvaluateError, match="samples that they chose from"):
+        score(QUESTIONS, greedy=checked("ABC"), select=checked("ABC"), profile="letters", seed=0)
+
+
+def test_selection_finds_what_voting_does_not(tmp_path: Path) -> None:
+    model = Model()
+    options = SelectOptions(sizes=(1, 2, 3, 4), votes=3, seed=1)
+    points = scale(QUESTIONS, runner(model), options, Prompts.load(), tmp_path)
+    right = {(point.method, point.n): point.score.correct for point in points}
+    assert right["test@1", 1] == 1 and right["vote", 3] == 1
+    assert right["select", 3] == right["select-vote", 3] == right["oracle", 3] == 2
+    assert ("select", 1) not in right and right["oracle", 1] == 1
+    cost = {(point.method, point.n): point.cost for point in points}
+    assert (cost["vote", 4].prompt, cost["vote", 4].generated) == (10, 12)
+    assert (cost["select", 4].prompt, cost["select", 4].generated) == (20, 15)
+    assert (cost["select-vote", 4].prompt, cost["select-vote", 4].generated) == (20, 21)
+
+
+def test_a_second_call_asks_nothing(tmp_path: Path) -> None:
+    options, prompts = SelectOptions(sizes=(2, 3)), Prompts.load()
+    once = scale(QUESTIONS, runner(Model()), options, prompts, tmp_path)
+    again = Model()
+    assert scale(QUESTIONS, runner(again), options, prompts, tmp_path) == once and again.asked == []
+
+
+def test_candidates_are_dropped_before_prompts_are_cut(tmp_path: Path) -> None:
+    def fits(prompt: str, target: str, images: Sequence[str]) -> int:
+        return len(re.findall("I say", prompt))
+
+    limit = TokenLimit(fits, 2)
+    points = scale(QUESTIONS, runner(Model()), SelectOptions(sizes=(2, 4)), Prompts.load(), tmp_path, limit=limit)
+    assert {point.n: point.dropped for point in points if point.method == "select"} == {2: 0, 4: 6}
+
+
+def test_samples_that_were_drawn_before(tmp_path: Path) -> None:
+    file = tmp_path / "samples.jsonl"
+    write_jsonl(file, (item.sample.to_row() for item in checked(["AA", "BD", "DC"])))
+    points = scale(QUESTIONS, runner(Model()), SelectOptions((2,)), Prompts.load(), tmp_path / "out", samples=file)
+    assert {point.method: point.score.correct for point in points}["oracle"] == 3
+    with pytest.raises(EvaluateError, match=r"samples.jsonl: question 'q0' has 2 samples, 3 are needed"):
+        scale(QUESTIONS, runner(Model()), SelectOptions((3,)), Prompts.load(), tmp_path / "out", samples=file)
+
+
+def test_the_curve_as_table_and_files(tmp_path: Path) -> None:
+    points = scale(QUESTIONS, runner(Model()), SelectOptions((1, 2, 3)), Prompts.load(), tmp_path)
+    shown = write_curve(points, tmp_path, {"model": "made-up"})
+    assert "n = 3, seed 0, verifier letters v" in shown and "generated" in shown and "unparsed" in shown
+    stored = json.loads((tmp_path / "scaling.json").read_text())
+    assert stored["model"] == "made-up" and len(stored["points"]) == len(points)
+    assert len((tmp_path / "scaling.csv").read_text().splitlines()) == len(points) + 1
+    for name in ("scaling.png", "scaling.svg", "cost.png", "cost.svg"):
+        assert (tmp_path / name).stat().st_size > 1000
+
+
+def test_the_scaling_run_trains_a_selector_once_and_measures_it(tmp_path: Path) -> None:
+    run, trained = tmp_path / "run", []
+    write_questions(tmp_path / "questions.json", QUESTIONS)
+    for number in (0, 1):
+        rows = [item.to_row() | {"iteration": number} for item in checked(["AAD", "BDC", "DDC"])]
+        write_jsonl(run / f"iter{number}" / "checked_samples_train.jsonl", rows)
+    places = dict.fromkeys(("train_data", "test_data"), str(tmp_path / "questions.json"))
+    write_json(
+        run / "run.json",
+        {"method": "r3v", "seed": 3, "base_model": "base", "build": {"bare_answers": True}, "train": {}, **places},
+    )
+
+    def train(folder: Path, name: str, base: str, out: Path) -> Path:
+        rows = json.loads((folder / f"{name}.json").read_text())
+        trained.append(
+            (base, {len(json.loads(row["provenance"])["shown"]) for row in rows if row["kind"] == "select"})
+        )
+        out.mkdir(parents=True)
+        return out
+
+    def measure() -> dict[tuple[str, int], int]:
+        points = scaling_run(
+            read_source(run), 4, tmp_path / "out", train=train, sampler=sampler, options=SelectOptions()
+        )
+        return {(point.method, point.n): point.score.n for point in points}
+
+    jobs: list[SampleJob] = []
+
+    def sampler(base: str, model: Path):
+        inner = runner(Model())
+        return lambda job: (jobs.append(job), inner(job))[1]
+
+    found = measure()
+    assert {n for method, n in found if method == "select"} == {2, 3, 4}
+    assert trained == [("base", {2, 3, 4})]
+    assert {job.out.name: job.params.n for job in jobs} == {
+        "greedy.jsonl": 1,
+        "samples.jsonl": 10,
+        "selections.jsonl": 1,
+    }
+    measure()
+    assert len(trained) == 1
+    with pytest.raises(EvaluateError, match="between 2 and 10"):
+        scaling_run(read_source(run), 11, tmp_path, train=train, sampler=sampler, options=SelectOptions())
+
+
+def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
+    with pytest.raises(EvaluateError, match=r"no run\.json"):
+        read_source(tmp_path)

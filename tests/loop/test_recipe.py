@@ -1,0 +1,83 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Recipes: what they are read into, and what is said about wrong ones."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from llamafactory_mmself.loop.recipe import Evaluation, Recipe, load_recipe
+from llamafactory_mmself.loop.steps import LoopError
+
+
+@pytest.fixture
+def values(tmp_path: Path) -> dict[str, Any]:
+    for name in ("train.json", "test.json"):
+        (tmp_path / name).write_text("[]")
+    return {
+        "method": "r3v",
+        "output_dir": str(tmp_path / "run"),
+        "base_model": "some/model",
+        "template": "qwen2_vl",
+        "train_data": str(tmp_path / "train.json"),
+        "test_data": str(tmp_path / "test.json"),
+        "train": {"learning_rate": 1e-5},
+    }
+
+
+@pytest.fixture
+def load(tmp_path: Path):
+    def load_values(values: dict[str, Any], **changes: Any) -> Recipe:
+        path = tmp_path / "recipe.yaml"
+        path.write_text(yaml.safe_dump(values))
+        return load_recipe(path, changes)
+
+    return load_values
+
+
+def test_defaults_and_paths(values, load, tmp_path) -> None:
+    recipe = load(values)
+    assert recipe.output_dir == tmp_path / "run"
+    assert (recipe.iterations, recipe.start, recipe.export, recipe.evaluate) == (3, "restart", "last", Evaluation())
+
+
+def test_the_training_arguments_may_be_a_file(values, load, tmp_path) -> None:
+    (tmp_path / "train.yaml").write_text("learning_rate: 2.0e-5\n")
+    assert load({**values, "train": str(tmp_path / "train.yaml")}).train == {"learning_rate": 2e-5}
+
+
+def test_values_can_be_changed_from_outside(values, load) -> None:
+    recipe = load(values, **{"iterations": 1, "sampling.n": 5, "train.seed": 3})
+    assert (recipe.iterations, recipe.sampling["n"], recipe.train["seed"]) == (1, 5, 3)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"iteration": 2}, r"recipe.yaml: unknown key `iteration`. Did you mean `iterations`\?"),
+        ({"method": "star"}, "key `method`: 'star' is none of r3v, stl"),
+        ({"start": "again"}, "key `start`: 'again' is none of restart, continue"),
+        ({"iterations": -1}, "key `iterations`: a whole number from 0 on"),
+        ({"iterations": True}, "key `iterations`: a whole number"),
+        ({"base_model": None}, "the key `base_model` is missing"),
+        ({"train_data": "gone.json"}, r"key `train_data`: there is no file .*gone\.json"),
+        ({"train": "gone.yaml"}, "gone.yaml cannot be read"),
+        ({"train": {"output_dir": "x"}}, "the loop sets output_dir itself"),
+        ({"engine": 3}, "key `engine`: keys and values are expected"),
+        ({"evaluate": {"sample": 3}}, "unknown key `sample`. Did you mean `samples`"),
+    ],
+)
+def test_mistakes_are_named(values, load, change, message) -> None:
+    with pytest.raises(LoopError, match=message):
+        load({**values, **change})
+
+
+def test_files_that_are_no_recipes(tmp_path) -> None:
+    path = tmp_path / "recipe.yaml"
+    for text, message in (("a: [", "is not YAML"), ("- a", "keys and values are expected")):
+        path.write_text(text)
+        with pytest.raises(LoopError, match=message):
+            load_recipe(path)
+    with pytest.raises(LoopError, match="cannot be read"):
+        load_recipe(tmp_path / "gone.yaml")

@@ -1,0 +1,109 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Starting LLaMA-Factory: failures, leftovers of a kill, half-written checkpoints. A small script plays its part."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import yaml
+
+from llamafactory_mmself.loop import training
+from llamafactory_mmself.loop.steps import LoopError
+
+
+# What `llamafactory-cli train x.yaml` leaves behind; `mode` says how it ends.
+SCRIPT = """
+import json, pathlib, sys, time, yaml
+values = yaml.safe_load(open(sys.argv[2]))
+out = pathlib.Path(values["output_dir"])
+out.mkdir(parents=True, exist_ok=True)
+print("checkpoints:", sorted(path.name for path in out.glob("checkpoint-*")))
+if values["mode"] == "hang":
+    time.sleep(600)
+if values["mode"] == "fail":
+    sys.exit("CUDA out of memory")
+if values["mode"] == "train":
+    (out / "model.safetensors").write_text("weights")
+    history = [{"step": 3, "loss": 2.0}, {"step": 4, "train_loss": 1.5}]
+    (out / "trainer_state.json").write_text(json.dumps({"log_history": history}))
+"""
+
+
+@pytest.fixture
+def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    script = tmp_path / "llamafactory-cli.py"
+    script.write_text(SCRIPT)
+    monkeypatch.setattr(training, "program", lambda: [sys.executable, str(script)])
+
+    def run(mode: str = "train") -> dict:
+        return training.train({"mode": mode, "output_dir": str(tmp_path / "model")}, tmp_path / "train.yaml")
+
+    return run
+
+
+def test_figures_and_files(start, tmp_path) -> None:
+    assert start() == {"steps": 4, "loss": 1.5}
+    assert yaml.safe_load((tmp_path / "train.yaml").read_text())["mode"] == "train"
+    assert (tmp_path / "train.log").exists()
+
+
+def test_a_failed_training_shows_the_end_of_its_log(start) -> None:
+    with pytest.raises(LoopError, match=r"(?s)failed with status 1.*CUDA out of memory.*finished steps are kept"):
+        start("fail")
+
+
+def test_a_training_without_weights_is_a_failure(start) -> None:
+    with pytest.raises(LoopError, match="ended without weights"):
+        start("nothing")
+
+
+def test_only_complete_checkpoints_are_resumed(start, tmp_path) -> None:
+    for name in ("checkpoint-2", "checkpoint-4"):
+        (tmp_path / "model" / name).mkdir(parents=True)
+    (tmp_path / "model" / "checkpoint-2" / "trainer_state.json").write_text("{}")
+    start()
+    assert "checkpoints: ['checkpoint-2']" in (tmp_path / "train.log").read_text()
+
+
+def test_without_a_checkpoint_training_starts_in_an_empty_folder(start, tmp_path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "model" / "adapter_model.safetensors").write_text("left over")
+    start()
+    assert not (tmp_path / "model" / "adapter_model.safetensors").exists()
+
+
+def test_what_a_killed_loop_left_running_is_stopped_first(start, tmp_path) -> None:
+    line = [*training.program(), "train", str(tmp_path / "train.yaml")]
+    (tmp_path / "train.yaml").write_text(yaml.safe_dump({"mode": "hang", "output_dir": str(tmp_path / "model")}))
+    left = subprocess.Popen(line, start_new_session=True, stdout=subprocess.DEVNULL)
+    try:
+        time.sleep(0.5)
+        assert left.poll() is None
+        start()
+        assert left.wait(5) == -signal.SIGTERM
+    finally:
+        if left.poll() is None:
+            os.killpg(left.pid, signal.SIGKILL)
+            left.wait()
+
+
+def test_an_interrupt_stops_the_training(start, monkeypatch) -> None:
+    children = []
+    popen = subprocess.Popen
+
+    def remember(*args, **kwargs):
+        children.append(popen(*args, **kwargs))
+        return children[-1]
+
+    def interrupt(child, progress) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(training.subprocess, "Popen", remember)
+    monkeypatch.setattr(training, "_watch", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        start("hang")
+    assert children[0].poll() is not None

@@ -1,0 +1,92 @@
+# SPDX-License-Identifier: Apache-2.0
+"""The start's rows hold every prompt form with true targets, and LLaMA-Factory trains on them."""
+
+import json
+from pathlib import Path
+from random import Random
+
+import pytest
+import yaml
+
+from llamafactory_mmself.cli import main
+from llamafactory_mmself.recipes.prompts import FILES
+from llamafactory_mmself.toyworld import training
+from llamafactory_mmself.toyworld.errors import ToyWorldError
+from llamafactory_mmself.toyworld.language import sentences
+from llamafactory_mmself.toyworld.start import SHARES, start_rows
+from llamafactory_mmself.toyworld.training import StartOptions, train_start
+from llamafactory_mmself.toyworld.world import scenes, split_of
+
+
+def some_rows(count: int = 300):
+    source = scenes("start", Random(0))
+    return start_rows([next(source) for _ in range(count)], Random(1))
+
+
+def test_every_prompt_of_the_methods_is_there() -> None:
+    rows = some_rows()
+    kinds = {row.kind for row in rows}
+    assert kinds == set(SHARES)
+    assert kinds >= set(FILES) - {"candidate"}
+    for kind, share in SHARES.items():
+        assert sum(row.kind == kind for row in rows) == pytest.approx(300 * share / sum(SHARES.values()), abs=1)
+
+
+def test_targets_are_true_and_scenes_are_of_their_own_split() -> None:
+    for row in some_rows():
+        assert split_of(row.scene) == "start"
+        assert row.prompt.startswith("<image>\n")
+        assert all(said.form is not None and said.true is not False for said in sentences(row.target, row.scene))
+
+
+def test_solutions_to_refine_are_wrong_and_selections_hold_both() -> None:
+    rows = some_rows(600)
+    for row in rows:
+        answer = row.target.rpartition("Answer: ")[2]
+        if row.kind == "refine":
+            assert row.prompt.count("Answer: ") == 2
+            assert f"\nAnswer: {answer}\n" not in row.prompt
+        if row.kind == "select":
+            right = row.prompt.count(f"\nAnswer: {answer}\n")
+            assert (right, row.prompt.count("\nAnswer: ")) in ((1, 3), (2, 3))
+
+
+def test_the_same_seed_gives_the_same_rows() -> None:
+    assert some_rows(50) == some_rows(50)
+
+
+@pytest.mark.slow
+def test_llamafactory_trains_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "model"
+    numbers = ["--rows", "24", "--epochs", "1", "--batch_size", "24"]
+    for _ in range(2):  # the second run replaces the first
+        assert main(["toy", "start", "--out", str(out), *numbers]) == 0
+        assert capsys.readouterr().out.strip() == str(out)
+    for name in ("config.json", "model.safetensors", "tokenizer.json", "train_results.json"):
+        assert (out / name).is_file()
+    config = yaml.safe_load((out / "start" / "train.yaml").read_text())
+    assert (config["stage"], config["finetuning_type"], config["freeze_vision_tower"]) == ("sft", "full", False)
+    assert len(json.loads((out / "start" / "data" / "toy_start.json").read_text())) == 24
+    assert "train_loss" in (out / "start" / "train.log").read_text()
+    assert json.loads((out / "start" / "start.json").read_text())["rows"] == 24
+
+
+def test_a_failed_training_ends_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    command = tmp_path / "bin" / "llamafactory-cli"
+    command.parent.mkdir()
+    command.write_text("#!/bin/sh\necho no such template >&2\nexit 3\n")
+    command.chmod(0o755)
+    monkeypatch.setattr(training.sys, "executable", str(command.with_name("python")))
+    with pytest.raises(ToyWorldError, match=r"ended with status 3\. Settings: .*train\.yaml(.|\n)*no such template"):
+        train_start(tmp_path / "model", StartOptions(rows=2))
+
+
+def test_foreign_folders_and_wrong_settings_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "thesis.txt").write_text("keep me")
+    with pytest.raises(ToyWorldError, match=r"holds no model of `mmself toy start`"):
+        train_start(tmp_path)
+    assert (tmp_path / "thesis.txt").read_text() == "keep me"
+    with pytest.raises(ToyWorldError, match="Unknown model family 'gpt'"):
+        StartOptions(family="gpt")
+    with pytest.raises(ToyWorldError, match="have to be positive"):
+        StartOptions(rows=0)
