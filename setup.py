@@ -24,6 +24,7 @@ INSTALL_REQUIRES = [
     "accelerate>=1.11,<1.12",
     "datasets>=4.0,<5",
     "filelock>=3.13",
+    "httpx>=0.27",
     "math-verify>=0.9,<0.10",
     "matplotlib>=3.7",
     "numpy>=2",

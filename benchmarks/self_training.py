@@ -94,8 +94,7 @@ def run_seed(work: Path, seed: int, variants: Sequence[Variant], threads: int) -
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     if not (folder / "data" / "train.json").exists():
         _run(env, folder / "data.log", "toy", "data", "--out", folder / "data", "--seed", seed)
-    if not (folder / "start" / "config.json").exists():
-        _run(env, folder / "start.log", "toy", "start", "--out", folder / "start", "--seed", seed)
+    _run(env, folder / "start.log", "toy", "start", "--out", folder / "start", "--seed", seed)  # once
     for variant in variants:
         run = folder / variant.name
         _share_round_zero(folder, variant, run)
@@ -156,7 +155,7 @@ def collect(work: Path, seeds: Sequence[int], variants: Sequence[Variant]) -> di
 
 
 def _last_round(run: Path) -> int:
-    return max(int(path.parent.name.removeprefix("iter")) for path in run.glob("iter*/scores.json"))
+    return int(read_json(run / "run.json")["iterations"])
 
 
 def _greedy(run: Path, number: int) -> list[bool]:

@@ -12,6 +12,9 @@ from pathlib import Path
 from typing import Any
 
 
+TORN = ".torn"  # suffix of a file that is being written; what a kill leaves of it can be removed
+
+
 class FileError(ValueError):
     """A file that cannot be read or written, with its path and the reason."""
 
@@ -26,7 +29,7 @@ def write_text(path: Path, text: str) -> None:
     scratch = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TORN)
         with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
             file.write(text)
             file.flush()

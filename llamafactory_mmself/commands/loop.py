@@ -4,6 +4,8 @@
 from __future__ import annotations
 
 import argparse
+import os
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -33,7 +35,7 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     loop.add_argument("recipe", help="a recipe's YAML, or a preset: r3v-geoqa, stl")
-    loop.add_argument("--dry-run", action="store_true", help="show what would be done, and do nothing")
+    loop.add_argument("--dry-run", action="store_true", help="show what would be done; nothing is sampled or trained")
     loop.add_argument("--from", dest="restart_from", metavar="STEP", help="do this step again, and all after it")
     loop.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change values of the recipe")
     loop.add_argument("--output_dir", help="folder of the run")
@@ -54,11 +56,18 @@ def add(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
+    os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARN")
+    for name in (signal.SIGTERM, signal.SIGHUP):  # end in order: what was started has to end, too
+        signal.signal(name, _stop)
     from ..loop.run import run_loop
 
     for recipe in _recipes(options):
         run_loop(recipe, dry_run=options.dry_run, restart_from=options.restart_from)
     return 0
+
+
+def _stop(number: int, frame: Any) -> None:
+    raise SystemExit(128 + number)
 
 
 def _recipes(options: argparse.Namespace) -> list[Any]:

@@ -19,9 +19,18 @@ from .sample import add_engine, engine_config
 if TYPE_CHECKING:
     from ..evaluate.scaling import Sampler, Train
     from ..generate.config import EngineConfig
+    from ..loop.recipe import Recipe
     from ..recipes.lengths import TokenLimit
 
 _CUTOFF_LEN = 2048  # LLaMA-Factory's default
+_CANDIDATES = 10
+_SELECTED = 6
+# Flags that change how fast a scaling run goes, and flags that it takes from the run instead.
+_PACE = ("batch_size", "workers", "ray", "device")
+_QUESTIONS_ONLY = (
+    *("samples", "prompt", "max_candidates", "config", "engine", "model", "adapter", "template", "dtype"),
+    *("api_base", "api_model"),
+)
 
 _EPILOG = """
 examples:
@@ -51,9 +60,9 @@ def add(commands: Any) -> None:
     what.add_argument("--out", required=True, type=Path, help="folder for samples, tables and plots")
     what.add_argument("--samples", type=Path, metavar="JSONL", help="solutions that were sampled before")
     what.add_argument("--profile", help="verifier profile (default: letters; with --ckpt_dir: the run's)")
-    what.add_argument("--max_candidates", type=int, default=10, metavar="N", help="measure 1 to N (default: 10)")
+    what.add_argument("--max_candidates", type=int, metavar="N", help=f"measure 1 to N (default: {_CANDIDATES})")
     what.add_argument(
-        "--max_select_num", type=int, default=6, metavar="N", help="with --ckpt_dir: 2 to N (default: 6)"
+        "--max_select_num", type=int, metavar="N", help=f"with --ckpt_dir: 2 to N (default: {_SELECTED})"
     )
     what.add_argument("--votes", type=int, default=0, metavar="M", help="vote over M sampled selections (default: 0)")
     what.add_argument("--category", default="category", help="field to report accuracy by (default: category)")
@@ -69,6 +78,7 @@ def add(commands: Any) -> None:
     how = select.add_argument_group("how candidates are sampled")
     how.add_argument("--temperature", type=float, help="default: 1.0; with --ckpt_dir: as in the run")
     how.add_argument("--top_p", type=float, help="nucleus; 1 is off")
+    how.add_argument("--top_k", type=int, help="0 is off")
     how.add_argument("--max_new_tokens", type=int, help="where a sample is cut (default: 512)")
     how.add_argument("--seed", type=int, help="of samples and orders (default: 0; with --ckpt_dir: the run's)")
     select.set_defaults(run=_run)
@@ -85,14 +95,17 @@ def _run(options: argparse.Namespace) -> int:
 
 def _select(options: argparse.Namespace) -> str:
     from ..data.questions import read_questions
+    from ..evaluate.answers import EvaluateError
     from ..evaluate.curves import write_curve
     from ..evaluate.select import SelectOptions, scale
     from ..generate.jobs import run_job
     from ..recipes.prompts import Prompts
 
+    if options.max_select_num is not None:
+        raise EvaluateError("--max_select_num goes with --ckpt_dir; with --questions it is --max_candidates.")
     config = engine_config(options)
     chosen = SelectOptions(
-        tuple(range(1, options.max_candidates + 1)),
+        tuple(range(1, (options.max_candidates or _CANDIDATES) + 1)),
         options.votes,
         _params(options, {}),
         options.profile or "letters",
@@ -119,48 +132,42 @@ def _scaling(options: argparse.Namespace) -> str:
     from ..evaluate.curves import write_curve
     from ..evaluate.scaling import SAMPLES, read_source, scaling_run
     from ..evaluate.select import SelectOptions
-    from ..generate.config import EngineConfig
+    from ..loop.recipe import make_recipe
+    from ..loop.settings import cutoff_len
+    from ..loop.settings import engine_config as run_engine
 
-    if options.samples or options.prompt:
-        raise EvaluateError("--samples and --prompt go with --questions; a scaling run uses what the run used.")
+    if given := [f"--{name}" for name in _QUESTIONS_ONLY if vars(options)[name]]:
+        raise EvaluateError(f"{', '.join(given)}: with --ckpt_dir, a scaling run uses what the run used.")
     source = read_source(options.ckpt_dir)
-    settings = source.settings
-    base = {"model": settings["base_model"], "template": settings["template"]}
-    config = EngineConfig.from_dict({**settings["engine"], **base}, f"{options.ckpt_dir}/run.json, engine")
-    seed = int(settings["seed"]) if options.seed is None else options.seed
-    params = _params(options, settings["sampling"])
-    profile = options.profile or settings["verifier"]
-    chosen = SelectOptions((1,), options.votes, params, profile, seed, options.category)
-    cutoff_len = int(settings["train"].get("cutoff_len", _CUTOFF_LEN))
+    recipe = make_recipe(source.settings, f"{options.ckpt_dir}/run.json")
+    pace = {name: vars(options)[name] for name in _PACE if vars(options)[name] is not None}
+    config = replace(run_engine(recipe), **pace)
+    params = _params(options, recipe.sampling)
+    seed = recipe.seed if options.seed is None else options.seed
+    chosen = SelectOptions((1,), options.votes, params, options.profile or recipe.verifier, seed, options.category)
     points = scaling_run(
         source,
-        options.max_select_num,
+        options.max_select_num or _SELECTED,
         options.out,
-        train=_trainer(settings),
+        train=_trainer(recipe),
         sampler=_sampler(config),
         options=chosen,
-        limit=_limit(config, options.max_prompt_tokens, cutoff_len),
+        limit=_limit(config, options.max_prompt_tokens, cutoff_len(recipe)),
     )
     facts = {"run": str(options.ckpt_dir), "engine": config.to_dict(), "sampling": params.to_dict()}
     return write_curve(points, options.out, {**facts, "samples": SAMPLES})
 
 
-def _trainer(settings: Mapping[str, Any]) -> Train:
+def _trainer(recipe: Recipe) -> Train:
     """Trains with the run's own settings."""
+    from ..loop.settings import training_arguments
     from ..loop.training import train
 
     def run(folder: Path, name: str, base: str, out: Path) -> Path:
-        fixed = {"stage": "reflection_sft", "seed": settings["seed"], "report_to": "none"}
-        places = {
-            "model_name_or_path": base,
-            "dataset": name,
-            "dataset_dir": str(folder.resolve()),
-            "output_dir": str(out.resolve()),
-            "do_train": True,
-        }
-        defaults = {**fixed, "overwrite_output_dir": False, "template": settings["template"]}
-        train({**defaults, **settings["train"], **places}, out.resolve().with_name("train.yaml"))
-        return out.resolve()
+        output = out.resolve()
+        arguments = training_arguments(recipe, base, folder.resolve() / f"{name}.json", output)
+        train(arguments, output.with_name("train.yaml"))
+        return output
 
     return run
 
@@ -180,7 +187,7 @@ def _params(options: argparse.Namespace, values: Mapping[str, Any]) -> Any:
     """Sampling parameters: the run's, if there is one, and the flags that override them."""
     from ..generate.types import SamplingParams
 
-    flags = {name: vars(options)[name] for name in ("temperature", "top_p", "max_new_tokens")}
+    flags = {name: vars(options)[name] for name in ("temperature", "top_p", "top_k", "max_new_tokens")}
     given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
     return SamplingParams(**{**given, **{name: value for name, value in flags.items() if value is not None}})
 
@@ -189,13 +196,13 @@ def _limit(config: EngineConfig, wanted: int | None, usual: int) -> TokenLimit |
     """What fits into a prompt, counted with the model's own tokenizer and processor."""
     from ..generate.encoding import load_encoder
     from ..generate.types import EngineError
-    from ..recipes.lengths import TokenLimit, token_count
+    from ..recipes.lengths import TokenLimit
 
     if not config.model or not config.template:
         if wanted is not None:
             raise EngineError("--max_prompt_tokens needs --model and --template: their tokenizer counts.")
         return None
-    return TokenLimit(token_count(load_encoder(config).rows), usual if wanted is None else wanted)
+    return TokenLimit.of(load_encoder(config).rows, usual if wanted is None else wanted)
 
 
 def _pair(text: str) -> tuple[str, str]:

@@ -47,8 +47,9 @@ def _add_start(toys: Any) -> None:
     start.add_argument("--family", default=default.family, help="of the tiny model (default: %(default)s)")
     start.add_argument("--model", type=Path, help="start from this model of `mmself toy model`; --family as its own")
     start.add_argument("--data", type=Path, help="folder of `mmself toy data`: take its grid and picture size")
-    start.add_argument("--rows", type=int, default=default.rows, help="training rows (default: %(default)s)")
-    start.add_argument("--epochs", type=float, default=default.epochs, help="passes (default: %(default)s)")
+    start.add_argument("--captions", type=int, default=default.captions, help="to see by (default: %(default)s)")
+    start.add_argument("--rows", type=int, default=default.rows, help="of all prompt forms (default: %(default)s)")
+    start.add_argument("--epochs", type=float, default=default.epochs, help="over the rows (default: %(default)s)")
     start.add_argument("--learning_rate", type=float, default=default.learning_rate, help="default: %(default)s")
     start.add_argument("--batch_size", type=int, default=default.batch_size, help="rows a step (default: %(default)s)")
     start.add_argument("--seed", type=int, default=0, help="seed of weights, rows and training (default: 0)")
@@ -91,6 +92,7 @@ def _start(options: argparse.Namespace) -> int:
     start = StartOptions(
         family=options.family,
         model=options.model,
+        captions=options.captions,
         rows=options.rows,
         epochs=options.epochs,
         learning_rate=options.learning_rate,

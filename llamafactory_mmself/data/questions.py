@@ -133,7 +133,12 @@ def _question(row: Any, path: Path, number: int) -> Question:
         if answer not in ascii_uppercase[: len(choices)] or len(answer) != 1:
             last = ascii_uppercase[len(choices) - 1]
             raise fail("answer", f"{row['answer']!r} is not among the options (A) to ({last}).")
-    images = tuple(str((path.parent / image).resolve()) for image in row.get("images") or ())
+    if not isinstance(text, str) or IMAGE in text:
+        raise fail("question", f"text without `{IMAGE}` is expected, found {text!r}.")
+    names = row.get("images") or ()
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        raise fail("images", f"a list of paths is expected, found {names!r}.")
+    images = tuple(str((path.parent / image).resolve()) for image in names)
     for image in images:
         if not Path(image).is_file():
             raise fail("images", f"there is no file {image}.")
@@ -145,7 +150,7 @@ def _question(row: Any, path: Path, number: int) -> Question:
 def _human_turn(row: Mapping[str, Any]) -> str:
     turns = row.get("conversations") or row.get("messages") or ()
     for turn in turns:
-        if turn.get("from", turn.get("role")) in ("human", "user"):
+        if isinstance(turn, dict) and turn.get("from", turn.get("role")) in ("human", "user"):
             return str(turn.get("value", turn.get("content", ""))).replace(IMAGE, "").strip()
     return ""
 

@@ -63,7 +63,8 @@ def read_source(run: Path) -> Source:
         raise EvaluateError(f"{run} is a run of {settings['method']}; a selector is trained from a run of r3v.")
     if not settings.get("test_data"):
         raise EvaluateError(f"{run}: its recipe has no `test_data` to select for.")
-    files = sorted(run.glob("iter*/checked_samples_train.jsonl"))
+    rounds = [run / f"iter{number}" / "checked_samples_train.jsonl" for number in range(settings["iterations"] + 1)]
+    files = [path for path in rounds if path.is_file()]
     if not files:
         raise EvaluateError(f"{run} has no iter*/checked_samples_train.jsonl: finish at least one round first.")
     pool = [Checked.from_row(row) for path in files for row in read_jsonl(path)]

@@ -12,12 +12,14 @@ from ..data.questions import Question
 from ..generate.jobs import read_samples
 from ..generate.types import Request
 from ..recipes import r3v, stl
-from ..recipes.examples import Example, write_dataset
+from ..recipes.examples import Example, mixed, write_dataset
+from ..recipes.lengths import fitting
 from ..recipes.records import Checked
 from ..recipes.stl_options import STLOptions
 from .recipe import Form, Recipe
 from .rounds import Rounds, counts, derived_seed, read_checked
 from .sampler import Sampler
+from .settings import cutoff_len, token_limit
 from .steps import Step
 
 
@@ -38,7 +40,7 @@ def make_steps(recipe: Recipe, sampler: Sampler) -> list[Step]:
     for number in range(recipe.iterations + 1):
         if number > 0:
             steps += [method.build(number), rounds.train(number, _dataset(rounds, number))]
-        if rounds.lora and (number > 0 or recipe.warmup) and _merges(recipe, number):
+        if rounds.lora and (number > 0 or recipe.warmup) and (rounds.serves_merged or _merges(recipe, number)):
             steps.append(rounds.merge(number))
         if recipe.test_data is not None:
             steps += _evaluation(rounds, number, method.form)
@@ -57,17 +59,24 @@ def _dataset(rounds: Rounds, number: int) -> Path:
     return rounds.iteration(number) / "train" / f"{DATASET}.json"
 
 
+def _written(rounds: Rounds, number: int) -> tuple[Path, Path]:
+    """What a build writes: the rows, and the file that registers them."""
+    dataset = _dataset(rounds, number)
+    return dataset, dataset.with_name("dataset_info.json")
+
+
 def _warmup(rounds: Rounds) -> Step:
     """The training data of round 0: the user's rows, as they are."""
     source = rounds.recipe.warmup
     assert source is not None
 
     def action() -> dict[str, Any]:
-        examples = r3v.warmup_examples(source)
+        examples = fitting(r3v.warmup_examples(source), token_limit(rounds.recipe))
         write_dataset(rounds.iteration(0) / "train", DATASET, examples)
         return {"rows": len(examples)}
 
-    return Step("iter0/build", action, {"warmup": source}, (_dataset(rounds, 0),))
+    settings = {"cutoff_len": cutoff_len(rounds.recipe)}
+    return Step("iter0/build", action, {"warmup": source}, _written(rounds, 0), settings)
 
 
 def _evaluation(rounds: Rounds, number: int, form: Form) -> list[Step]:
@@ -101,10 +110,15 @@ def _evaluation(rounds: Rounds, number: int, form: Form) -> list[Step]:
                 candidates: dict[str, list[str]] = {}
                 for sample in read_samples(samples):
                     candidates.setdefault(sample.request, []).append(sample.text)
-                return r3v.select_requests(rounds.test_questions, candidates, rounds.prompts, seed)
+                limit = token_limit(recipe)
+                return r3v.select_requests(rounds.test_questions, candidates, rounds.prompts, seed, limit=limit)
 
-            prompt = rounds.prompts.digest_of("select", "candidate")
-            add("test_select", select, {"samples": samples}, rounds.greedy, {"prompt": prompt, "candidates": seed})
+            chosen = {
+                "prompt": rounds.prompts.digest_of("select", "candidate"),
+                "candidates": seed,
+                "cutoff_len": cutoff_len(recipe),
+            }
+            add("test_select", select, {"samples": samples}, rounds.greedy, chosen)
             purposes.append("test_select")
     return [*steps, rounds.score(number, purposes)]
 
@@ -137,7 +151,7 @@ class _Method:
             "prompts": rounds.prompts.digest,
             "build": dict(self.recipe.build),
             "seed": self.recipe.seed,
-            "cutoff_len": rounds.cutoff_len,
+            "cutoff_len": cutoff_len(self.recipe),
         }
 
     def pool(self, purpose: str, number: int, wanted: str) -> dict[int, Path]:
@@ -162,9 +176,11 @@ class _Method:
 
     def write(self, number: int, examples: list[Example]) -> dict[str, Any]:
         """Writes the training data of a round."""
-        warmup = [] if self.recipe.warmup is None else r3v.warmup_examples(self.recipe.warmup)
-        write_dataset(self.rounds.iteration(number) / "train", DATASET, [*warmup, *examples])
-        return counts(example.kind for example in [*warmup, *examples])
+        if self.recipe.warmup is not None:
+            warmup = fitting(r3v.warmup_examples(self.recipe.warmup), token_limit(self.recipe))
+            examples = mixed([*warmup, *examples], derived_seed(self.recipe.seed, number, "mix"))
+        write_dataset(self.rounds.iteration(number) / "train", DATASET, examples)
+        return counts(example.kind for example in examples)
 
     def build_inputs(self) -> dict[str, Path]:
         """What every build reads."""
@@ -192,8 +208,7 @@ class _R3V(_Method):
         def action() -> dict[str, Any]:
             pool = [item for path in files.values() for item in read_checked(path)]
             seed = derived_seed(self.recipe.seed, number, "build")
-            rounds = self.rounds
-            limit = rounds.token_limit()
+            rounds, limit = self.rounds, token_limit(self.recipe)
             examples = r3v.build(rounds.train_questions, pool, self.options, rounds.prompts, seed, limit=limit)
             return self.write(number, examples)
 
@@ -201,7 +216,7 @@ class _R3V(_Method):
             f"iter{number}/build",
             action,
             {**self.build_inputs(), **{f"samples{t}": path for t, path in files.items()}},
-            (_dataset(self.rounds, number),),
+            _written(self.rounds, number),
             self.settings,
         )
 
@@ -245,7 +260,7 @@ class _STL(_Method):
             solved: list[Checked] = [item for path in answers.values() for item in read_checked(path)]
             refuted = {t: read_samples(path) for t, path in refutations.items()}
             seed = derived_seed(self.recipe.seed, number, "build")
-            rounds, limit = self.rounds, self.rounds.token_limit()
+            rounds, limit = self.rounds, token_limit(self.recipe)
             built = stl.build(rounds.train_questions, solved, refuted, options, rounds.prompts, seed, limit=limit)
             skipped = {f"skipped: {reason}": count for reason, count in built.skipped.items()}
             return {**self.write(number, list(built.examples)), **skipped}
@@ -258,6 +273,6 @@ class _STL(_Method):
                 **{f"answers{t}": path for t, path in answers.items()},
                 **{f"refutations{t}": path for t, path in refutations.items()},
             },
-            (_dataset(self.rounds, number),),
+            _written(self.rounds, number),
             self.settings,
         )

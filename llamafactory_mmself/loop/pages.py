@@ -17,7 +17,7 @@ from ..evaluate.answers import percent, span
 from ..evaluate.charts import DARK, LIGHT, data_url, picture
 from ..recipes.records import Checked
 from .page_style import CSS
-from .report import accuracy_table, conditions, figures, points
+from .report import LABELS, conditions, figures, points
 from .view import IterationView, RunView
 
 

@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 
+from ..recipes.options import check_types
 from .steps import LoopError
 
 
@@ -21,7 +22,12 @@ Export = Literal["last", "all", "never"]
 Form = Literal["cot", "direct", "answer"]
 
 # What the loop itself decides in the training YAML.
-DECIDED = frozenset({"model_name_or_path", "adapter_name_or_path", "dataset", "dataset_dir", "output_dir", "do_train"})
+DECIDED = frozenset(
+    {
+        *("model_name_or_path", "adapter_name_or_path", "dataset", "dataset_dir", "output_dir", "do_train"),
+        *("overwrite_output_dir", "resume_from_checkpoint"),
+    }
+)
 
 
 @dataclass(frozen=True)
@@ -51,7 +57,8 @@ class Recipe:
         train_data: questions to learn from: JSON rows with id, question, choices, answer, images.
         train: LLaMA-Factory's training arguments: a YAML file, or the keys themselves.
         test_data: held-out questions; without them nothing is measured.
-        verifier: profile that checks answers, for example `geoqa` or `toy`.
+        verifier: profile that checks answers, for example `geoqa` or `toy`; by default `letters` for R3V, and for STL
+            `stl`, or `stl-nocaption` without captions.
         iterations: rounds of training.
         seed: seed of sampling, of shuffles and, unless `train` has one, of training.
         start: `restart`: every round trains the base model anew; `continue`: the last round's model.
@@ -119,15 +126,31 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     for name in ("output_dir", "train_data", "test_data", "warmup"):
         if given.get(name) is not None:
             given[name] = Path(str(given[name])).resolve()
+    given["base_model"] = local_or_hub(str(given["base_model"]))
     for name in ("engine", "sampling", "build", "prompts", "train", "evaluate"):
         if given.get(name) is None:
             given[name] = {}
         if not isinstance(given[name], Mapping):
             raise LoopError(f"{where}, key `{name}`: keys and values are expected, found {given[name]!r}.")
+    given["prompts"] = {name: str(Path(str(file)).resolve()) for name, file in given["prompts"].items()}
+    given["verifier"] = given.get("verifier") or _usual_verifier(given)
+    if isinstance(config := given["train"].get("deepspeed"), str) and Path(config).exists():
+        given["train"] = {**given["train"], "deepspeed": str(Path(config).resolve())}
     given["evaluate"] = from_values(Evaluation, given["evaluate"], f"{where}, `evaluate`")
     recipe = Recipe(**given)
     _check_values(recipe, where)
     return recipe
+
+
+def _usual_verifier(values: Mapping[str, Any]) -> str:
+    if values["method"] != "stl":
+        return "letters"
+    return "stl" if values["build"].get("caption", True) else "stl-nocaption"
+
+
+def local_or_hub(model: str) -> str:
+    """A local folder as an absolute path, a hub name as it is."""
+    return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
 def from_values(kind: type[Kind], values: Mapping[str, Any], where: str) -> Kind:
@@ -137,7 +160,13 @@ def from_values(kind: type[Kind], values: Mapping[str, Any], where: str) -> Kind
         LoopError: for a key that the dataclass does not have.
     """
     _check_keys(values, fields(kind), where)  # type: ignore[arg-type]
-    return kind(**{name: tuple(value) if isinstance(value, list) else value for name, value in values.items()})
+    given = {name: tuple(value) if isinstance(value, list) else value for name, value in values.items()}
+    try:
+        made = kind(**given)
+        check_types(made)
+    except (TypeError, ValueError) as error:
+        raise LoopError(f"{where}: {error}") from error
+    return made
 
 
 def _check_keys(values: Mapping[str, Any], known: tuple[Field[Any], ...], where: str) -> None:
@@ -165,6 +194,25 @@ def _check_values(recipe: Recipe, where: str) -> None:
         path = vars(recipe)[name]
         if path is not None and not path.is_file():
             raise LoopError(f"{where}, key `{name}`: there is no file {path}.")
+    if recipe.train.get("template", recipe.template) != recipe.template:
+        raise LoopError(
+            f"{where}, `train`: template {recipe.train['template']} is not the recipe's {recipe.template}; prompts of "
+            "sampling and training would differ. Remove it."
+        )
+    if recipe.train.get("save_only_model"):
+        raise LoopError(f"{where}, `train`: with save_only_model a killed training cannot go on. Remove it.")
+    if recipe.engine.get("name") == "openai" and (recipe.iterations or recipe.warmup):
+        raise LoopError(
+            f"{where}, `engine`: an endpoint goes on serving the model that it has, so later rounds would not be "
+            "sampled. Use hf or vllm, or `iterations: 0` to measure the endpoint's model."
+        )
+    for place in ("train", "engine"):
+        values = {**vars(recipe)[place], **dict(vars(recipe)[place].get("llamafactory") or {})}
+        if secrets := sorted(name for name in values if name.endswith("_token") and values[name]):
+            raise LoopError(
+                f"{where}, `{place}`: {', '.join(secrets)} would be written to the run's files. Set the environment "
+                "variable HF_TOKEN instead."
+            )
     if taken := sorted(DECIDED & recipe.train.keys()):
         raise LoopError(f"{where}, `train`: the loop sets {', '.join(taken)} itself; remove them.")
 

@@ -146,14 +146,6 @@ def to_dict(run: RunView) -> dict[str, Any]:
     }
 
 
-def duration(seconds: float) -> str:
-    """A time span as people say it."""
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    return f"{minutes} min {rest} s" if minutes < 60 else f"{minutes // 60} h {minutes % 60} min"
-
-
 def points(value: float) -> str:
     """A difference of shares in percentage points, with its sign."""
     return f"{100 * value:+.1f}"

@@ -14,30 +14,15 @@ from .. import verify
 from ..data.questions import Question, read_questions
 from ..evaluate.answers import Scores, score
 from ..files import read_jsonl, write_json, write_jsonl
-from ..generate.config import EngineConfig
-from ..generate.encoding import load_encoder
 from ..generate.jobs import SampleJob, read_samples
 from ..generate.types import Request, SamplingParams
-from ..recipes.lengths import TokenLimit, token_count
 from ..recipes.prompts import Prompts
 from ..recipes.records import Checked, verify_samples
 from .recipe import Recipe, from_values
 from .sampler import Sampler
+from .settings import engine_config, shared_arguments, training_arguments
 from .steps import Step
 from .training import merge, train
-
-
-# LLaMA-Factory arguments that training and sampling have to share, or prompts would differ between the two.
-_SHARED = (
-    "image_max_pixels",
-    "image_min_pixels",
-    "crop_to_patches",
-    "default_system",
-    "split_special_tokens",
-    "trust_remote_code",
-    "use_fast_tokenizer",
-)
-_CUTOFF_LEN = 2048  # LLaMA-Factory's default
 
 
 @dataclass(frozen=True)
@@ -69,14 +54,7 @@ class Rounds:
         self.prompts = Prompts.load(recipe.prompts)
         self.profile = verify.profile(recipe.verifier)
         self.params = from_values(SamplingParams, recipe.sampling, "`sampling`")
-        shared = {name: recipe.train[name] for name in _SHARED if name in recipe.train}
-        first = {
-            "model": local_or_hub(recipe.base_model),
-            "template": recipe.template,
-            "llamafactory": {**shared, **recipe.engine.get("llamafactory", {})},
-        }
-        self.engine = EngineConfig.from_dict({**recipe.engine, **first}, "`engine`")
-        self.cutoff_len = int(recipe.train.get("cutoff_len", _CUTOFF_LEN))
+        self.engine = engine_config(recipe)
 
     @cached_property
     def train_questions(self) -> list[Question]:
@@ -89,10 +67,6 @@ class Rounds:
         assert self.recipe.test_data is not None
         return read_questions(self.recipe.test_data)
 
-    def token_limit(self) -> TokenLimit:
-        """What fits into `cutoff_len`: LLaMA-Factory would cut longer prompts."""
-        return TokenLimit(token_count(load_encoder(self.engine).rows), self.cutoff_len)
-
     @property
     def lora(self) -> bool:
         """Whether training leaves adapters."""
@@ -103,13 +77,19 @@ class Rounds:
         """The recipe's sampling without chance."""
         return replace(self.params, n=1, temperature=0.0, top_p=1.0, top_k=0)
 
+    @property
+    def serves_merged(self) -> bool:
+        """Whether samples come from merged models: vLLM takes no adapter that changes the projector."""
+        trained = self.recipe.train.get("freeze_multi_modal_projector") is False
+        return self.engine.name == "vllm" and self.lora and trained
+
     def iteration(self, number: int) -> Path:
         """The folder of a round."""
         return self.folder / f"iter{number}"
 
     def base(self, number: int) -> str:
         """What the training of round `number` starts from."""
-        first = local_or_hub(self.recipe.base_model)
+        first = self.recipe.base_model
         if number <= (0 if self.recipe.warmup else 1) or self.recipe.start == "restart":
             return first
         return str(self.iteration(number - 1) / ("merged" if self.lora else "model"))
@@ -117,7 +97,13 @@ class Rounds:
     def policy(self, number: int) -> Policy:
         """The weights that round `number` ended with; round 0 is the start."""
         if number == 0 and self.recipe.warmup is None:
-            return Policy(local_or_hub(self.recipe.base_model))
+            return Policy(self.recipe.base_model)
+        if self.serves_merged:
+            return Policy(str(self.iteration(number) / "merged"))
+        return self.trained(number)
+
+    def trained(self, number: int) -> Policy:
+        """What the training of a round left: an adapter on its base, or a model."""
         model = self.iteration(number) / "model"
         return Policy(self.base(number), model) if self.lora else Policy(str(model))
 
@@ -139,7 +125,11 @@ class Rounds:
         )
 
         def action() -> dict[str, Any]:
-            self.sampler.run(SampleJob(tuple(requests()), params, seed, out), config)
+            asked = tuple(requests())
+            if asked:
+                self.sampler.run(SampleJob(asked, params, seed, out), config)
+            else:
+                write_jsonl(out, [])
             samples = read_samples(out)
             cut = sum(sample.completion.finish_reason == "length" for sample in samples)
             tokens = sum(len(sample.completion.token_ids) for sample in samples)
@@ -184,25 +174,13 @@ class Rounds:
         """Trains round `number` on its data set, with `llamafactory-cli train`."""
         folder = self.iteration(number)
         model, base = folder / "model", self.base(number)
-        arguments = {
-            "stage": "reflection_sft",
-            "seed": self.recipe.seed,
-            "report_to": "none",
-            "overwrite_output_dir": False,
-            "template": self.recipe.template,
-            **self.recipe.train,
-            "model_name_or_path": base,
-            "dataset": dataset.stem,
-            "dataset_dir": str(dataset.parent),
-            "output_dir": str(model),
-            "do_train": True,
-        }
+        arguments = training_arguments(self.recipe, base, dataset, model)
         config = folder / "train.yaml"
         start = Policy(base)
         return Step(
             name=f"iter{number}/train",
             action=lambda: train(arguments, config),
-            inputs={"dataset": dataset, **start.inputs},
+            inputs={"dataset": dataset, **start.inputs, **_named_files(self.recipe.train)},
             outputs=(model,),
             settings={name: value for name, value in arguments.items() if name not in ("dataset_dir", "output_dir")},
             scratch=(config, config.with_suffix(".log")),
@@ -211,13 +189,12 @@ class Rounds:
 
     def merge(self, number: int) -> Step:
         """Merges round `number`'s adapter into a full model in `iter<number>/merged`."""
-        folder, policy = self.iteration(number), self.policy(number)
+        folder, policy = self.iteration(number), self.trained(number)
         assert policy.adapter is not None
         adapter, out = policy.adapter, folder / "merged"
 
         def action() -> dict[str, Any]:
-            trust = self.recipe.train.get("trust_remote_code")
-            extra = {} if trust is None else {"trust_remote_code": trust}
+            extra = shared_arguments(self.recipe)
             merge(policy.model, adapter, self.recipe.template, out, folder / "merge.yaml", extra)
             return {}
 
@@ -260,6 +237,12 @@ class Rounds:
         )
 
 
+def _named_files(arguments: Mapping[str, Any]) -> dict[str, Path]:
+    """Files that training arguments name: their content counts, too."""
+    values = {name: value for name, value in arguments.items() if isinstance(value, str) and value.startswith("/")}
+    return {name: Path(value) for name, value in values.items() if Path(value).is_file()}
+
+
 def read_checked(path: Path) -> list[Checked]:
     """Reads a file of checked samples."""
     return [Checked.from_row(row) for row in read_jsonl(path)]
@@ -269,11 +252,6 @@ def derived_seed(seed: int, number: int, purpose: str) -> int:
     """A seed of 31 bits for one use in one round, so that adding a step changes no other step's samples."""
     text = f"{seed}/{number}/{purpose}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
-
-
-def local_or_hub(model: str) -> str:
-    """A local folder as an absolute path, a hub name as it is."""
-    return str(Path(model).resolve()) if Path(model).is_dir() else model
 
 
 def counts(kinds: Iterable[str]) -> dict[str, int]:

@@ -7,6 +7,7 @@ import fcntl
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -37,13 +38,15 @@ def run_loop(
     """
     folder = recipe.output_dir
     sampler = Sampler()
-    runner = Runner(folder, make_steps(recipe, sampler))
+    steps = make_steps(recipe, sampler)
     if dry_run:
-        for step, status in runner.plan():
+        for step, status in Runner(folder, steps).plan(restart_from):
             say(f"{status:8} {step.name}")
         return
+    _check_extras(recipe)
     folder.mkdir(parents=True, exist_ok=True)
     with _alone(folder):
+        runner = Runner(folder, steps)
         if restart_from is not None:
             runner.restart(restart_from)
         write_json(folder / "run.json", recipe_values(recipe))
@@ -52,6 +55,20 @@ def run_loop(
         finally:
             sampler.close()
         say(write_report(folder))
+
+
+def _check_extras(recipe: Recipe) -> None:
+    """Sees that optional packages are there before hours of sampling, not after."""
+    wanted = {
+        "deepspeed": bool(recipe.train.get("deepspeed")),
+        "xformers": recipe.train.get("attn") == "xformers",
+        "vllm": recipe.engine.get("name") == "vllm",
+        "ray": bool(recipe.engine.get("ray")),
+    }
+    missing = [name for name, needed in wanted.items() if needed and find_spec(name) is None]
+    if missing:
+        extras = ",".join(missing)
+        raise LoopError(f"The recipe needs {', '.join(missing)}: pip install 'llamafactory-mmself[{extras}]'")
 
 
 def recipe_values(recipe: Recipe) -> dict[str, Any]:

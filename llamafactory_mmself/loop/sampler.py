@@ -4,6 +4,9 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import threading
+import time
 import traceback
 from collections.abc import Callable
 from multiprocessing.connection import Connection
@@ -53,7 +56,7 @@ def _uses_gpu(config: EngineConfig) -> bool:
 
 
 def _local(config: EngineConfig) -> tuple[Callable[[SampleJob], Path], Callable[[], None]]:
-    if config.workers > 1:  # the job starts processes of its own
+    if config.workers > 1 or config.ray:  # the job starts processes of its own
         return (lambda job: run_job(job, config)), (lambda: None)
     engine: Engine = build_engine(config)
     return (lambda job: run_job(job, config, engine=engine)), engine.close
@@ -62,7 +65,7 @@ def _local(config: EngineConfig) -> tuple[Callable[[SampleJob], Path], Callable[
 def _isolated(config: EngineConfig) -> tuple[Callable[[SampleJob], Path], Callable[[], None]]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
-    process = context.Process(target=_serve, args=(theirs, config), daemon=config.workers <= 1)
+    process = context.Process(target=_serve, args=(theirs, config, os.getpid()))
     process.start()
     theirs.close()
 
@@ -92,8 +95,9 @@ def _isolated(config: EngineConfig) -> tuple[Callable[[SampleJob], Path], Callab
     return run, close
 
 
-def _serve(pipe: Connection, config: EngineConfig) -> None:
+def _serve(pipe: Connection, config: EngineConfig, parent: int) -> None:
     """The loop of the sampling process: jobs in, paths or errors out, None to end."""
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     run: Any = None
     close: Any = None
     while True:
@@ -115,3 +119,10 @@ def _serve(pipe: Connection, config: EngineConfig) -> None:
             pipe.send(("error", traceback.format_exc()))
     if close is not None:
         close()
+
+
+def _end_with(parent: int) -> None:
+    """Ends this process when the loop is gone: it would hold the GPU and the job's files."""
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from ..files import read_json, write_json
+from ..files import TORN, read_json, write_json
 from .manifest import Manifest, Record, step_key
 
 
@@ -59,12 +59,13 @@ class Runner:
         self.manifest = Manifest(folder / "manifest.json")
         self.current = folder / "current.json"
 
-    def plan(self) -> Iterator[tuple[Step, Status]]:
+    def plan(self, restart_from: str | None = None) -> Iterator[tuple[Step, Status]]:
         """Yields the steps with what would happen; `depends`: only if an earlier step writes something else."""
+        again = {step.name for step in self.later(restart_from)} if restart_from else set()
         open_paths: set[Path] = set()
         for step in self.steps:
             waiting = any(_inside(path, open_paths) for path in step.inputs.values())
-            done = self.manifest.done(step.name, self._key(step))
+            done = step.name not in again and self.manifest.done(step.name, self._key(step))
             status: Status = "done" if done else "changed" if step.name in self.manifest.records else "to do"
             if waiting:
                 status = "depends" if done else status
@@ -72,8 +73,8 @@ class Runner:
                 open_paths.update(step.outputs)
             yield step, status
 
-    def restart(self, name: str) -> None:
-        """Forgets a step and all after it.
+    def later(self, name: str) -> Sequence[Step]:
+        """A step and all after it.
 
         Raises:
             LoopError: there is no such step.
@@ -81,7 +82,11 @@ class Runner:
         names = [step.name for step in self.steps]
         if name not in names:
             raise LoopError(f"There is no step {name!r}. The steps are: {', '.join(names)}.")
-        later = self.steps[names.index(name) :]
+        return self.steps[names.index(name) :]
+
+    def restart(self, name: str) -> None:
+        """Forgets a step and all after it; see `later`."""
+        later = self.later(name)
         self.manifest.forget([step.name for step in later])
         for step in later:
             _clear(step)
@@ -93,6 +98,7 @@ class Runner:
         Raises:
             LoopError: a step failed, or an input is missing.
         """
+        _remove_torn(self.manifest.path, self.current)
         for number, step in enumerate(self.steps, start=1):
             key = self._key(step)
             title = f"[{number}/{len(self.steps)}] {step.name}"
@@ -105,7 +111,10 @@ class Runner:
             self._prepare(step, key)
             say(f"{title} ...")
             started = time.monotonic()
-            figures = dict(step.action())
+            try:
+                figures = dict(step.action())
+            except (ValueError, OSError) as error:
+                raise LoopError(f"Step {step.name}: {error}") from error
             self._finish(step, key, time.monotonic() - started, figures)
             numbers = ", ".join(f"{name} {_show(value)}" for name, value in figures.items())
             say(f"{title}: {self.manifest.records[step.name].seconds:.0f} s" + (f" ({numbers})" if numbers else ""))
@@ -114,6 +123,7 @@ class Runner:
         interrupted = read_json(self.current) if self.current.exists() else {}
         if interrupted.get("key") != key:
             _clear(step)
+        _remove_torn(*step.outputs)
         write_json(self.current, {"step": step.name, "key": key, "since": _now()})
 
     def _finish(self, step: Step, key: str, seconds: float, figures: dict[str, Any]) -> None:
@@ -146,6 +156,13 @@ def _clear(step: Step) -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+
+
+def _remove_torn(*paths: Path) -> None:
+    """Removes what `files.write_text` was writing when it was killed."""
+    for path in paths:
+        for torn in path.parent.glob(f".{path.name}.*{TORN}"):
+            torn.unlink(missing_ok=True)
 
 
 def _inside(path: Path, folders: set[Path]) -> bool:

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 from tqdm import tqdm
 
-from ..files import read_json, write_text
+from ..files import FileError, read_json, write_json, write_text
 from .steps import LoopError
 
 
@@ -45,9 +45,12 @@ def train(arguments: Mapping[str, Any], config: Path) -> dict[str, Any]:
     if not _complete_checkpoints(output) and output.exists():
         shutil.rmtree(output)
     write_text(config, yaml.safe_dump(dict(arguments), allow_unicode=True, sort_keys=False))
-    _run("train", config, output / "trainer_log.jsonl")
+    # DeepSpeed needs torchrun, which LLaMA-Factory starts by itself on several GPUs only.
+    variables = {"FORCE_TORCHRUN": "1"} if arguments.get("deepspeed") else {}
+    _run("train", config, output / "trainer_log.jsonl", variables)
     if not is_model(output):
         raise LoopError(f"Training with {config} ended without weights in {output}; see {config.with_suffix('.log')}.")
+    _settle(output / "adapter_config.json")
     state = output / "trainer_state.json"
     history = read_json(state)["log_history"] if state.exists() else []
     losses = [entry["train_loss"] for entry in history if "train_loss" in entry]
@@ -91,23 +94,48 @@ def is_model(folder: Path) -> bool:
     return any((folder / name).exists() for name in (*_WEIGHTS, *_WEIGHT_INDEXES))
 
 
+def _settle(config: Path) -> None:
+    """Sorts the module names of an adapter: peft writes sets, in another order each time."""
+    if config.exists():
+        values = read_json(config)
+        names = ("target_modules", "modules_to_save")
+        write_json(
+            config, values | {name: sorted(values[name]) for name in names if isinstance(values.get(name), list)}
+        )
+
+
 def _complete_checkpoints(output: Path) -> list[Path]:
-    """Checkpoints with their trainer state, which is written last; others are removed."""
+    """Checkpoints that training can go on from; others are removed."""
     complete = []
     for folder in output.glob("checkpoint-*"):
-        if (folder / "trainer_state.json").exists():
+        if _is_complete(folder):
             complete.append(folder)
         else:
             shutil.rmtree(folder)
     return complete
 
 
-def _run(command: str, config: Path, progress: Path | None) -> None:
+def _is_complete(checkpoint: Path) -> bool:
+    """Whether training can go on from a checkpoint: state and optimizer are there, and the state is whole."""
+    try:
+        read_json(checkpoint / "trainer_state.json")
+    except FileError:
+        return False
+    return (checkpoint / "scheduler.pt").exists() or any(checkpoint.glob("global_step*"))
+
+
+def _run(command: str, config: Path, progress: Path | None, variables: Mapping[str, str] | None = None) -> None:
     line = [*program(), command, str(config)]
     log_path = config.with_suffix(".log")
     with open(log_path, "ab") as log:
+        environment = {**os.environ, **(variables or {})}
         child = subprocess.Popen(
-            line, stdin=subprocess.DEVNULL, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+            line,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
         )
         try:
             _watch(child, progress)
@@ -161,7 +189,7 @@ def _stop_group(leader: int) -> None:
     for kind, patience in ((signal.SIGTERM, 10.0), (signal.SIGKILL, 5.0)):
         try:
             os.killpg(leader, kind)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # gone, or somebody else's by now
             return
         deadline = time.monotonic() + patience
         while time.monotonic() < deadline and _group_alive(leader):

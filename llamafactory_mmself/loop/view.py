@@ -136,7 +136,7 @@ def read_run(folder: Path, examples: int = 2) -> RunView:
     manifest = folder / "manifest.json"
     steps = read_json(manifest).get("steps", {}) if manifest.exists() else {}
     current = folder / "current.json"
-    numbers = sorted(int(path.name[4:]) for path in folder.glob("iter*") if path.name[4:].isdigit())
+    numbers = [number for number in range(int(settings["iterations"]) + 1) if (folder / f"iter{number}").is_dir()]
     views: list[IterationView] = []
     start: dict[str, bool] = {}
     for number in numbers:

@@ -45,9 +45,9 @@ def scene_of(row: Row) -> Scene:
 def holds(question: Question, option: str, scene: Scene) -> bool:
     """Whether an option answers the question rightly in this scene."""
     if question.kind in ("absent", "present"):
-        there = option in {f"a {thing}" for thing in scene.things}
+        there = option in {str(thing) for thing in scene.things}
         return there == (question.kind == "present")
-    return option == answer(question, scene)
+    return option == str(answer(question, scene)).removeprefix("a ")
 
 
 def letter(row: Row, scene: Scene) -> str | None:
@@ -101,17 +101,17 @@ def _relation(rng: Random, scene: Scene) -> Made:
     if not clear:
         return None
     question = rng.choice(full if full and rng.random() < 0.8 else clear)
-    right = str(answer(question, scene))
-    wrong = [f"a {thing}" for thing in dict.fromkeys(scene.things) if str(thing) != question.target]
+    right = str(answer(question, scene)).removeprefix("a ")
+    wrong = [str(thing) for thing in dict.fromkeys(scene.things) if str(thing) != question.target]
     wrong = [*rng.sample(wrong, len(wrong))[: OPTIONS - 2], NOTHING]
     wrong = [text for text in dict.fromkeys(wrong) if text != right]
-    likeness = [thing for thing in scene.things if f"a {thing}" == right] or list(scene.things)
+    likeness = [thing for thing in scene.things if str(thing) == right] or list(scene.things)
     wrong += _near_misses(rng, likeness, scene, OPTIONS - 1 - len(wrong))
     return question, right, rng.sample(wrong, OPTIONS - 1)
 
 
 def _absent(rng: Random, scene: Scene) -> Made:
-    there = [f"a {thing}" for thing in dict.fromkeys(scene.things)]
+    there = [str(thing) for thing in dict.fromkeys(scene.things)]
     if len(there) < OPTIONS - 1:
         return None
     return Question("absent"), _near_misses(rng, scene.things, scene, 1)[0], rng.sample(there, OPTIONS - 1)
@@ -119,14 +119,14 @@ def _absent(rng: Random, scene: Scene) -> Made:
 
 def _present(rng: Random, scene: Scene) -> Made:
     right = rng.choice(scene.things)
-    return Question("present"), f"a {right}", _near_misses(rng, scene.things, scene, OPTIONS - 1)
+    return Question("present"), str(right), _near_misses(rng, scene.things, scene, OPTIONS - 1)
 
 
 def _near_misses(rng: Random, like: Sequence[Thing], scene: Scene, count: int) -> list[str]:
     """Things that are not there but share colour or shape with one of `like`."""
     missing = [thing for thing in _THINGS if thing not in scene.things]
     near = [thing for thing in missing if any(t.colour == thing.colour or t.shape == thing.shape for t in like)]
-    return [f"a {thing}" for thing in rng.sample(near, count)]
+    return [str(thing) for thing in rng.sample(near, count)]
 
 
 _MAKERS: dict[Kind, Callable[[Random, Scene], Made]] = {

@@ -8,18 +8,33 @@ another one it gives what a model would say that sees wrongly, and None where th
 from __future__ import annotations
 
 from ..data.questions import Question as Row
-from .choices import asked, holds, letter, option
+from .choices import NOTHING, asked, holds, letter, option
 from .rationales import SECTIONS
 from .scenes import Scene, answer, caption, sentence
 
 
-def fact(row: Row, scene: Scene) -> str | None:
-    """The sentence that decides, for example "There are 2 red shapes." """
-    question, name = asked(row), letter(row, scene)
-    if question.kind in ("absent", "present"):
-        return None if name is None else sentence(question, option(row, name))
+def fact(row: Row, scene: Scene) -> str:
+    """What the question asks for, for example "There are 2 red shapes."; "" if it asks about the options only."""
+    question = asked(row)
     short = answer(question, scene)
-    return None if short is None else sentence(question, short)
+    if short == NOTHING:
+        return f"There is nothing {question.direction} the {question.target}."
+    return "" if short is None else sentence(question, short)
+
+
+def check(row: Row, scene: Scene, name: str) -> str:
+    """What an option is worth: "(A) 3 is wrong." or "(B) 2 is right."."""
+    text = option(row, name)
+    return f"({name}) {text} is {'right' if holds(asked(row), text, scene) else 'wrong'}."
+
+
+def reasoning(row: Row, scene: Scene) -> str | None:
+    """The fact, then the options one after the other up to the right one."""
+    name = letter(row, scene)
+    if name is None:
+        return None
+    checks = [check(row, scene, other) for other in row.letters[: row.letters.index(name) + 1]]
+    return " ".join(filter(None, (fact(row, scene), *checks)))
 
 
 def direct(row: Row, scene: Scene) -> str | None:
@@ -36,7 +51,7 @@ def solution(row: Row, scene: Scene) -> str | None:
 
 def slip(row: Row, scene: Scene, name: str) -> str | None:
     """Like `solution`, but ends with the letter given: a wrong one is a slip after sound reasoning."""
-    reason = fact(row, scene)
+    reason = reasoning(row, scene)
     return None if reason is None else f"{caption(scene)} {reason}\nAnswer: {name}"
 
 
@@ -46,25 +61,20 @@ def see_think_answer(row: Row, scene: Scene, captioned: bool = True) -> str | No
     if name is None:
         return None
     parts = {"CAPTION": caption(scene)} if captioned else {}
-    return _sections({**parts, "REASONING": str(fact(row, scene)), "CONCLUSION": f"({name})"})
+    return _sections({**parts, "REASONING": str(reasoning(row, scene)), "CONCLUSION": f"({name})"})
 
 
 def refutation(row: Row, scene: Scene, wrong: str, captioned: bool = True) -> str | None:
     """STL's negative rationale: CAPTION (unless it is left out), and EXPLANATION of why option `wrong` is wrong."""
-    question = asked(row)
-    says = option(row, wrong)
-    if holds(question, says, scene):
+    question, text = asked(row), option(row, wrong)
+    if holds(question, text, scene):
         return None
-    if question.kind == "absent":
-        reason: str | None = f"There is {says}."
-    elif question.kind == "present":
-        reason = f"There is no {says.removeprefix('a ')}."
+    if question.kind in ("absent", "present"):
+        reason = f"There is {'no' if question.kind == 'present' else 'a'} {text}."
     else:
         reason = fact(row, scene)
-    if reason is None:
-        return None
     parts = {"CAPTION": caption(scene)} if captioned else {}
-    return _sections({**parts, "EXPLANATION": f"({wrong}) says {says}. {reason} So ({wrong}) is wrong."})
+    return _sections({**parts, "EXPLANATION": f"{reason} {check(row, scene, wrong)}".strip()})
 
 
 def tagged(row: Row, scene: Scene) -> str | None:
@@ -75,7 +85,7 @@ def tagged(row: Row, scene: Scene) -> str | None:
     parts = (
         f"I will study the picture and then answer: {row.text}",
         caption(scene),
-        str(fact(row, scene)),
+        str(reasoning(row, scene)),
         f"({name}) {option(row, name)}",
     )
     return "\n\n".join(f"<{tag}> {text} </{tag}>" for tag, text in zip(SECTIONS, parts, strict=True))

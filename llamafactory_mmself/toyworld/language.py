@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..data.questions import Question as Row
-from .choices import asked, holds, letter, option
+from .choices import NOTHING, asked, holds, letter, option
 from .errors import ToyWorldError
 from .scenes import COLOURS, DIRECTIONS, ROW_NAMES, SHAPES, Question, Scene, Thing, answer, draw
 
@@ -21,9 +21,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-Form = Literal[
-    "row", "list", "there", "not there", "count", "relation", "option", "verdict", "answer", "total", "plan"
-]
+Form = Literal["row", "list", "there", "not there", "count", "relation", "verdict", "answer", "total", "plan"]
 
 _COLOUR, _SHAPE = "|".join(COLOURS), "|".join(SHAPES)
 _THING = rf"an? (?:{_COLOUR}) (?:{_SHAPE})"
@@ -38,10 +36,9 @@ _FORMS: dict[Form, str] = {
     "there": rf"(?:Yes, there|There) is an? {_TARGET}\.",
     "not there": rf"(?:No, there|There) is no {_TARGET}\.",
     "count": rf"There (?:is|are) (?P<number>\d+|no) {_TARGET}s?\.",
-    "relation": rf"(?P<what>{_CELL}) is (?P<direction>{'|'.join(DIRECTIONS)}) the {_TARGET}\.",
-    "option": r"\((?P<letter>[A-Z])\) says (?P<says>[^.]+)\.",
-    "verdict": r"(?:So )?\((?P<letter>[A-Z])\) is (?P<verdict>right|wrong)\.",
-    "answer": rf"(?:Answer: |CONCLUSION: )?\(?(?P<letter>[A-Z])\)?(?: (?:\d+|{_CELL}))?\.?",
+    "relation": rf"(?:(?P<what>{_CELL}) is|There is nothing) (?P<direction>{'|'.join(DIRECTIONS)}) the {_TARGET}\.",
+    "verdict": r"\((?P<letter>[A-Z])\)(?: (?P<says>[^.]+?))? is (?P<verdict>right|wrong)\.",
+    "answer": rf"(?:Answer: |CONCLUSION: )?\(?(?P<letter>[A-Z])\)?(?: (?:\d+|nothing|(?:{_COLOUR}) (?:{_SHAPE})))?\.?",
     "total": r"That makes (?P<number>\d+)\.",
     "plan": r"I will study the picture and then answer: .*|I find the .* first\.|Then I look at the place .*\.",
 }
@@ -198,7 +195,7 @@ def _named(sentence: Sentence) -> list[Thing]:
     if sentence.form == "list":
         return [Thing.parse(text.split(" ", 1)[1]) for text in re.findall(_THING, parts["found"].lower())]
     named = []
-    if sentence.form == "relation" and (thing := _thing(parts["what"])):
+    if sentence.form == "relation" and (thing := _thing(parts.get("what", NOTHING))):
         named.append(thing)
     is_there = sentence.form in ("there", "relation") or (
         sentence.form == "count" and parts["number"].lower() not in ("no", "0")
@@ -236,21 +233,16 @@ def _judge_not_there(parts: dict[str, str], scene: Scene, row: Row | None) -> bo
 
 def _judge_relation(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
     """False when the scene has no such thing, or several: "the" promises one."""
-    return answer(_target("relation", parts), scene) == parts["what"].lower()
-
-
-def _judge_option(parts: dict[str, str], scene: Scene, row: Row | None) -> bool | None:
-    if row is None:
-        return None
-    name = parts["letter"].upper()
-    return name in row.letters and option(row, name) == parts["says"]
+    return answer(_target("relation", parts), scene) == parts.get("what", NOTHING).lower()
 
 
 def _judge_verdict(parts: dict[str, str], scene: Scene, row: Row | None) -> bool | None:
     if row is None:
         return None
     name = parts["letter"].upper()
-    right = name in row.letters and holds(asked(row), option(row, name), scene)
+    if name not in row.letters or parts.get("says") not in (None, option(row, name)):
+        return False
+    right = holds(asked(row), option(row, name), scene)
     return right == (parts["verdict"].lower() == "right")
 
 
@@ -274,7 +266,6 @@ _JUDGES: dict[Form, Callable[[dict[str, str], Scene, Row | None], bool | None]] 
     "there": _judge_there,
     "not there": _judge_not_there,
     "relation": _judge_relation,
-    "option": _judge_option,
     "verdict": _judge_verdict,
     "answer": _judge_answer,
     "total": _judge_total,

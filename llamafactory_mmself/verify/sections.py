@@ -35,7 +35,7 @@ TAGS = ("SUMMARY", "CAPTION", "REASONING", "CONCLUSION")
 ZEROS = 50
 REPEATS = re.compile(r"([^\s.\-_=*])\1{59,}|\b(\w+)\b(?:\W+\2\b){19,}")
 OPTION_PROBLEMS: dict[str, Problem] = {letters.AMBIGUOUS: "ambiguous option", letters.FOREIGN: "option not offered"}
-ASSERTS = r"(?:correct|right|best|true|the answer)"
+ASSERTS = r"(?:correct|right(?!\s+(?:of|next|beside|side|hand)\b)|best|true|the answer)"  # "right of" is a place
 BEING = r"(?:is|are|was|would be|must be|seems)"
 
 

@@ -42,6 +42,12 @@ def test_defaults_and_paths(values, load, tmp_path) -> None:
     assert (recipe.iterations, recipe.start, recipe.export, recipe.evaluate) == (3, "restart", "last", Evaluation())
 
 
+def test_the_verifier_follows_the_method(values, load) -> None:
+    assert load(values).verifier == "letters"
+    assert load({**values, "method": "stl"}).verifier == "stl"
+    assert load({**values, "method": "stl", "build": {"caption": False}}).verifier == "stl-nocaption"
+
+
 def test_the_training_arguments_may_be_a_file(values, load, tmp_path) -> None:
     (tmp_path / "train.yaml").write_text("learning_rate: 2.0e-5\n")
     assert load({**values, "train": str(tmp_path / "train.yaml")}).train == {"learning_rate": 2e-5}
@@ -64,6 +70,14 @@ def test_values_can_be_changed_from_outside(values, load) -> None:
         ({"train_data": "gone.json"}, r"key `train_data`: there is no file .*gone\.json"),
         ({"train": "gone.yaml"}, "gone.yaml cannot be read"),
         ({"train": {"output_dir": "x"}}, "the loop sets output_dir itself"),
+        ({"train": {"overwrite_output_dir": True}}, "the loop sets overwrite_output_dir itself"),
+        ({"train": {"template": "llava"}}, "template llava is not the recipe's qwen2_vl"),
+        ({"train": {"save_only_model": True}}, "with save_only_model a killed training cannot go on"),
+        ({"train": {"hf_hub_token": "secret"}}, "hf_hub_token would be written to the run's files"),
+        ({"engine": {"llamafactory": {"hf_hub_token": "secret"}}}, "HF_TOKEN"),
+        ({"engine": {"name": "openai"}}, "an endpoint goes on serving the model that it has"),
+        ({"evaluate": {"samples": "3"}}, "Option `samples`: '3' is not a whole number"),
+        ({"evaluate": {"form": "essay"}}, "Option `form`: 'essay' is not"),
         ({"engine": 3}, "key `engine`: keys and values are expected"),
         ({"evaluate": {"sample": 3}}, "unknown key `sample`. Did you mean `samples`"),
     ],

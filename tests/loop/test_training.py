@@ -62,9 +62,13 @@ def test_a_training_without_weights_is_a_failure(start) -> None:
 
 
 def test_only_complete_checkpoints_are_resumed(start, tmp_path) -> None:
-    for name in ("checkpoint-2", "checkpoint-4"):
-        (tmp_path / "model" / name).mkdir(parents=True)
-    (tmp_path / "model" / "checkpoint-2" / "trainer_state.json").write_text("{}")
+    for name, state in (("checkpoint-2", "{}"), ("checkpoint-4", ""), ("checkpoint-6", None), ("checkpoint-8", "{}")):
+        folder = tmp_path / "model" / name
+        folder.mkdir(parents=True)
+        if state is not None:
+            (folder / "trainer_state.json").write_text(state)
+        if name != "checkpoint-8":
+            (folder / "scheduler.pt").write_text("")
     start()
     assert "checkpoints: ['checkpoint-2']" in (tmp_path / "train.log").read_text()
 

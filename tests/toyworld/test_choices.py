@@ -40,9 +40,9 @@ def brute_force(row: Row) -> str:
         place = next((r, c) for r, line in enumerate(grid) for c, cell in enumerate(line) if cell == thing)
         r, c = (a + b for a, b in zip(place, STEP[direction], strict=True))
         there = grid[r][c] if 0 <= r < len(grid) and 0 <= c < len(grid[0]) else "-"
-        right = {"nothing" if there == "-" else f"a {there}"}
+        right = {"nothing" if there == "-" else there}
     else:
-        there = {f"a {cell}" for cell in cells}
+        there = set(cells) - {"-"}
         right = there if row.extra["category"] == "present" else set(row.choices or ()) - there
     letters = [name for name, text in zip("ABCD", row.choices or (), strict=True) if text in right]
     assert len(letters) == 1
@@ -64,7 +64,7 @@ def test_misleading_options_look_like_what_is_there() -> None:
             continue
         there = scene_of(row).things
         for text in row.choices or ():
-            thing = Thing.parse(text.removeprefix("a "))
+            thing = Thing.parse(text)
             assert any(thing.colour == other.colour or thing.shape == other.shape for other in there)
 
 

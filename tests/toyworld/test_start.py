@@ -58,16 +58,18 @@ def test_the_same_seed_gives_the_same_rows() -> None:
 @pytest.mark.slow
 def test_llamafactory_trains_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "model"
-    numbers = ["--rows", "24", "--epochs", "1", "--batch_size", "24"]
+    numbers = ["--captions", "8", "--rows", "24", "--epochs", "1", "--batch_size", "24"]
     for _ in range(2):  # the second run replaces the first
         assert main(["toy", "start", "--out", str(out), *numbers]) == 0
         assert capsys.readouterr().out.strip() == str(out)
     for name in ("config.json", "model.safetensors", "tokenizer.json", "train_results.json"):
         assert (out / name).is_file()
-    config = yaml.safe_load((out / "start" / "train.yaml").read_text())
-    assert (config["stage"], config["finetuning_type"], config["freeze_vision_tower"]) == ("sft", "full", False)
-    assert len(json.loads((out / "start" / "data" / "toy_start.json").read_text())) == 24
-    assert "train_loss" in (out / "start" / "train.log").read_text()
+    for phase, count in (("see", 8), ("follow", 24)):
+        folder = out / "start" / phase
+        config = yaml.safe_load((folder / "train.yaml").read_text())
+        assert (config["stage"], config["finetuning_type"], config["freeze_vision_tower"]) == ("sft", "full", False)
+        assert len(json.loads((folder / "data" / "rows.json").read_text())) == count
+        assert "train_loss" in (folder / "train.log").read_text()
     assert json.loads((out / "start" / "start.json").read_text())["rows"] == 24
 
 
@@ -78,7 +80,7 @@ def test_a_failed_training_ends_with_its_log(tmp_path: Path, monkeypatch: pytest
     command.chmod(0o755)
     monkeypatch.setattr(training.sys, "executable", str(command.with_name("python")))
     with pytest.raises(ToyWorldError, match=r"ended with status 3\. Settings: .*train\.yaml(.|\n)*no such template"):
-        train_start(tmp_path / "model", StartOptions(rows=2))
+        train_start(tmp_path / "model", StartOptions(captions=2, rows=2))
 
 
 def test_foreign_folders_and_wrong_settings_are_refused(tmp_path: Path) -> None:
@@ -88,5 +90,5 @@ def test_foreign_folders_and_wrong_settings_are_refused(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").read_text() == "keep me"
     with pytest.raises(ToyWorldError, match="Unknown model family 'gpt'"):
         StartOptions(family="gpt")
-    with pytest.raises(ToyWorldError, match="have to be positive"):
+    with pytest.raises(ToyWorldError, match="rows has to be positive, not 0"):
         StartOptions(rows=0)

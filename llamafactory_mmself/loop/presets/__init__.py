@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -66,5 +67,8 @@ def _recipe(values: Mapping[str, Any], source: str, folder: Path, options: Optio
     files = {}
     for split in ("train", "test"):
         files[f"{split}_data"] = output / "questions" / f"{split}.json"
-        write_questions(files[f"{split}_data"], read_source(source, folder, split, options).questions)
+        reading = replace(options, extracted=output / "questions" / "images")
+        write_questions(files[f"{split}_data"], read_source(source, folder, split, reading).questions)
+    if (config := values["train"].get("deepspeed")) and not Path(config).exists():
+        values = {**values, "train": {**values["train"], "deepspeed": str(FOLDER / Path(config).name)}}
     return make_recipe({**values, **files, "output_dir": output}, f"preset {name}")

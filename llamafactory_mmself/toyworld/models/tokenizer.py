@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from ..choices import random_question
 from ..forms import tagged
 from ..rationales import rationale, tagged_answer
-from ..scenes import answer, caption, contradict, questions, random_scene, sentence
+from ..scenes import COLOURS, SHAPES, answer, caption, contradict, questions, random_scene, sentence
 from ..start import start_rows
 
 
@@ -22,9 +22,14 @@ MODEL_MAX_LENGTH = 2048
 _CORPUS_SCENES = 400
 
 # Words split as in the large models: a cut after a blank line or before a tag then falls between two tokens.
+# An option's letter with its brackets, a thing and a number are one piece each: what a question, an option and a
+# picture's description have in common is then a token, and a tiny model learns to compare them from few rows.
 _PIECES = (
+    r" (?=\([A-Z]\))",
+    r"\([A-Z]\)",
+    rf" ?(?:{'|'.join(COLOURS)}) (?:{'|'.join(SHAPES)})",
     r"[^\r\n\p{L}\p{N}]?\p{L}+",  # a word with the space before it
-    r"\p{N}",  # one digit
+    r" ?\p{N}",  # one digit with the space before it
     r" ?[^\s\p{L}\p{N}]+[\r\n]*",  # punctuation with the line ends after it
     r"\s*[\r\n]+",  # line ends
     r"\s+(?!\S)",  # spaces but for the last one before a word

@@ -1,0 +1,46 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Writing files whole, and reading them with errors that say where."""
+
+import errno
+import os
+
+import pytest
+
+from llamafactory_mmself import files
+from llamafactory_mmself.files import FileError, read_json, read_jsonl, write_json, write_jsonl, write_text
+
+
+def test_json_lines_come_back(tmp_path) -> None:
+    rows = [{"text": "line\u2028end"}, {"text": "ü"}]
+    write_jsonl(tmp_path / "rows.jsonl", rows)
+    assert list(read_jsonl(tmp_path / "rows.jsonl")) == rows
+
+
+def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch) -> None:
+    path = tmp_path / "deep" / "rows.json"
+    write_json(path, [1])
+
+    def full(handle: int) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files.os, "fsync", full)
+    with pytest.raises(FileError, match=r"rows\.json cannot be written: No space left on device"):
+        write_json(path, [2])
+    assert read_json(path) == [1] and list(path.parent.iterdir()) == [path]
+
+
+def test_new_files_have_the_usual_permissions(tmp_path) -> None:
+    write_text(tmp_path / "ours", "")
+    (tmp_path / "usual").write_text("")
+    assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_damaged_files_are_named_with_their_line(tmp_path) -> None:
+    (tmp_path / "a.jsonl").write_text('{"a": 1}\n\n{"a": \n')
+    with pytest.raises(FileError, match=r"a\.jsonl, line 3: not a JSON object"):
+        list(read_jsonl(tmp_path / "a.jsonl"))
+    (tmp_path / "a.jsonl").write_text("[1]\n")
+    with pytest.raises(FileError, match=r"a\.jsonl, line 1: a JSON object is expected, found list"):
+        list(read_jsonl(tmp_path / "a.jsonl"))
+    with pytest.raises(FileError, match=r"gone\.json cannot be read"):
+        read_json(tmp_path / "gone.json")
