@@ -27,7 +27,7 @@ def tagged_answer(question: Question, scene: Scene) -> str:
     parts = (
         f"I will study the picture and then answer: {question.text}",
         caption(scene),
-        f"{rationale(question, scene)} {sentence(question, answer(question, scene))}",
+        f"{rationale(question, scene)} {sentence(question, str(answer(question, scene)))}",
         answer(question, scene),
     )
     return "\n\n".join(f"<{tag}> {text} </{tag}>" for tag, text in zip(SECTIONS, parts, strict=True))

@@ -17,6 +17,7 @@ from .errors import ToyWorldError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
 
 COLOURS = {
     "red": (222, 73, 66),
@@ -170,8 +171,7 @@ def random_scene(rng: Random, rows: int = 2, columns: int = 2, fill: float = 0.7
 
 def contradict(scene: Scene, rng: Random) -> Scene:
     """Returns a scene that differs in one object: another colour, another shape, or gone if others remain."""
-    place = rng.choice([i for i, thing in enumerate(scene.cells) if thing is not None])
-    thing = scene.cells[place]
+    place, thing = rng.choice([(i, thing) for i, thing in enumerate(scene.cells) if thing is not None])
     edit = rng.choice(("colour", "shape", "gone") if len(scene.things) > 1 else ("colour", "shape"))
     other: Thing | None = None
     if edit == "colour":
@@ -216,7 +216,7 @@ def answer(question: Question, scene: Scene) -> str | None:
         return caption(scene)
     if len(found) != 1:
         return None
-    neighbour = scene.neighbour(found[0], question.direction)
+    neighbour = scene.neighbour(found[0], question.direction or "")
     return f"a {neighbour}" if neighbour else "nothing"
 
 
@@ -265,7 +265,7 @@ def _light(size: int) -> Image:
     return Image.merge("RGB", (down.transpose(Image.Transpose.TRANSPOSE), down, Image.new("L", (size, size), 255)))
 
 
-def _draw_thing(pen, thing: Thing, x: float, y: float, radius: float) -> None:
+def _draw_thing(pen: ImageDraw, thing: Thing, x: float, y: float, radius: float) -> None:
     fill = COLOURS[thing.colour]
     if thing.shape == "circle":
         pen.ellipse((x - radius, y - radius, x + radius, y + radius), fill=fill)

@@ -21,7 +21,7 @@ from .scenes import Scene, caption, contradict
 # Share of each form among the start rows.
 SHARES = {
     "direct": 0.08,
-    "cot": 0.20,
+    "cot": 0.30,
     "refine": 0.12,
     "select": 0.12,
     "answer": 0.12,

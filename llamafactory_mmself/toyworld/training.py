@@ -44,12 +44,12 @@ class StartOptions:
 
     family: str = "qwen2_vl"
     model: Path | None = None
-    captions: int = 1500
-    rows: int = 1500
-    caption_epochs: float = 2.0
+    captions: int = 2000
+    rows: int = 2000
+    caption_epochs: float = 4.0
     epochs: float = 4.0
     caption_learning_rate: float = 2e-3
-    learning_rate: float = 1e-3
+    learning_rate: float = 1.5e-3
     batch_size: int = 16
     world: WorldOptions = field(default_factory=WorldOptions)
     seed: int = 0

@@ -99,9 +99,9 @@ def test_refutations_are_true_and_pass_the_checks_of_the_recipe() -> None:
         for wrong in row.letters.replace(row.answer, ""):
             for captioned in (True, False):
                 text = str(forms.refutation(row, scene, wrong, captioned))
+                assert all(said.true for said in sentences(text, scene, row))
                 read = read_refutation(text, caption=captioned, wrong=wrong, right=row.answer, choices=row.choices)
                 assert read.problem is None
-                assert all(said.true for said in sentences(text, scene, row))
 
 
 def test_a_scene_seen_wrongly_gives_another_letter_or_none() -> None:

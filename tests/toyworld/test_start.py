@@ -59,9 +59,10 @@ def test_the_same_seed_gives_the_same_rows() -> None:
 def test_llamafactory_trains_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "model"
     numbers = ["--captions", "8", "--rows", "24", "--epochs", "1", "--batch_size", "24"]
-    for _ in range(2):  # the second run replaces the first
-        assert main(["toy", "start", "--out", str(out), *numbers]) == 0
-        assert capsys.readouterr().out.strip() == str(out)
+    (out / "start").mkdir(parents=True)
+    (out / "start" / "start.json").write_text('{"finished": false}')  # an earlier run was cut off
+    assert main(["toy", "start", "--out", str(out), *numbers]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == str(out)
     for name in ("config.json", "model.safetensors", "tokenizer.json", "train_results.json"):
         assert (out / name).is_file()
     for phase, count in (("see", 8), ("follow", 24)):
@@ -70,7 +71,7 @@ def test_llamafactory_trains_the_start(tmp_path: Path, capsys: pytest.CaptureFix
         assert (config["stage"], config["finetuning_type"], config["freeze_vision_tower"]) == ("sft", "full", False)
         assert len(json.loads((folder / "data" / "rows.json").read_text())) == count
         assert "train_loss" in (folder / "train.log").read_text()
-    assert json.loads((out / "start" / "start.json").read_text())["rows"] == 24
+    assert json.loads((out / "start" / "start.json").read_text())["options"]["rows"] == 24
 
 
 def test_a_failed_training_ends_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

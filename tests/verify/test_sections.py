@@ -6,7 +6,13 @@ import pytest
 from llamafactory_mmself import verify
 from llamafactory_mmself.verify.key import score_key
 from llamafactory_mmself.verify.published import stl_accuracy
-from llamafactory_mmself.verify.sections import parse_sections, parse_tags, read_answer, read_refutation
+from llamafactory_mmself.verify.sections import (
+    asserts_option,
+    parse_sections,
+    parse_tags,
+    read_answer,
+    read_refutation,
+)
 
 
 CHOICES = ["the walrus on the ice", "the flamingo", "the small green lizard", "none of them"]
@@ -158,3 +164,10 @@ def test_skipped_answers_count_in_the_accuracy():
     score = score_key([("a", "(a)"), ("b", "(a)"), (7, "B"), ("unknown", "(a)")], key)
     assert (score.right, score.wrong, score.total, score.accuracy) == (("a", "7"), ("b", "unknown"), 4, 50.0)
     assert stl_accuracy([("a", "(a)"), ("b", "(a)"), (7, "(b)")], key) == "Accuracy: 50.00% (1/2)"
+
+
+def test_right_of_is_a_place_and_no_verdict() -> None:
+    choices = ("red circle", "blue square")
+    assert not asserts_option("The red circle is right of the blue square.", "A", choices)
+    assert asserts_option("The red circle is right.", "A", choices)
+    assert asserts_option("Actually (A) is the right answer.", "A", choices)
