@@ -191,7 +191,7 @@ def test_the_correction_prompt_can_be_replaced(sherlock, train, tmp_path):
 
 def test_a_correction_prompt_that_does_not_fit_is_a_fault(sherlock, train):
     with pytest.raises(ValueError, match=r"correction prompt, which shows a whole answer.*Set cutoff_len above"):
-        train(sherlock("llava", cutoff_len=400))
+        train(sherlock("llava", cutoff_len=300))
 
 
 @pytest.fixture
