@@ -59,6 +59,7 @@ def chat(engine, request):
     """What LLaMA-Factory's chat answers: text and number of prompt tokens."""
     images = list(request.images) or None
     inputs, length = lf.generation_inputs(engine.parts, engine.model, request.messages, images, GREEDY)
+    inputs.pop("mm_token_type_ids", None)  # the server leaves them out
     return engine.encoder.decode(engine.model.generate(**inputs)[0, length:].tolist()), length
 
 
