@@ -161,10 +161,8 @@ def test_the_scaling_run_trains_a_selector_once_and_measures_it(tmp_path: Path) 
         rows = [item.to_row() | {"iteration": number} for item in checked(["AAD", "BDC", "DDC"])]
         write_jsonl(run / f"iter{number}" / "checked_samples_train.jsonl", rows)
     places = dict.fromkeys(("train_data", "test_data"), str(tmp_path / "questions.json"))
-    write_json(
-        run / "run.json",
-        {"method": "r3v", "seed": 3, "base_model": "base", "build": {"bare_answers": True}, "train": {}, **places},
-    )
+    settings = {"method": "r3v", "seed": 3, "iterations": 1, "base_model": "base", "train": {}}
+    write_json(run / "run.json", {**settings, "build": {"bare_answers": True}, **places})
 
     def train(folder: Path, name: str, base: str, out: Path) -> Path:
         rows = json.loads((folder / f"{name}.json").read_text())
