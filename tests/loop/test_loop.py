@@ -160,11 +160,11 @@ def test_wrong_command_lines(loop, recipe) -> None:
 
 def test_presets_read_the_official_layout(loop, tmp_path, world) -> None:
     source = tmp_path / "GeoQA"
-    source.mkdir()
+    shutil.copytree(world / "images", source / "images")
     for split in ("train", "test"):
         rows = json.loads((world / f"{split}.json").read_text())
         keep = ("id", "question", "choices", "answer")
-        items = [{**{name: row[name] for name in keep}, "image": str(world / row["images"][0])} for row in rows]
+        items = [{**{name: row[name] for name in keep}, "image": row["images"][0]} for row in rows]
         (source / f"{split}.jsonl").write_text(json.dumps(items))
     out = tmp_path / "out"
     flags = ("--base_model", "some/model", "--total_iters", "2", "--batch_size", "3", "--output_dir", str(out))
