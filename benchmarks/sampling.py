@@ -25,6 +25,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+from machine import describe_machine
+
 
 os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARN")
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -156,19 +158,6 @@ def compare(what: str, against: str, tokens: int, seconds: dict[str, list[float]
         round(statistics.median(ratios), 2),
         wanted,
     )
-
-
-def describe_machine() -> dict[str, str | int | float | None]:
-    """What the figures depend on, without the machine's name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
-    return {
-        "cpu": model or platform.processor(),
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 2),
-        "system": platform.platform(),
-    }
 
 
 def format_table(ways: list[Way]) -> str:

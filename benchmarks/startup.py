@@ -25,6 +25,8 @@ from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 
+from machine import describe_machine
+
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -129,19 +131,6 @@ def build_wheel(folder: Path) -> str:
         [*pip, "wheel", "--no-deps", "--no-build-isolation", "--no-index", "-w", folder, source], check=True
     )
     return str(next(folder.glob("*.whl")))
-
-
-def describe_machine() -> dict[str, str | int | float | None]:
-    """Returns what the figures depend on, without the machine's name."""
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text(encoding="utf-8").splitlines() if cpuinfo.is_file() else []
-    model = next((line.partition(":")[2].strip() for line in lines if line.startswith("model name")), None)
-    return {
-        "cpu": model or platform.processor(),
-        "cores": os.cpu_count(),
-        "load": round(os.getloadavg()[0], 2),  # anything near the number of cores spoils the figures
-        "system": platform.platform(),
-    }
 
 
 def measure(runs: int, cli_runs: int) -> list[Cost]:

@@ -59,6 +59,15 @@ def shared_data(project_root: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
+def shared_golden(project_root: Path) -> Path:
+    """Cases computed with the published code; they lie beside a checkout, never inside it."""
+    folder = project_root.parent / "shared" / "golden"
+    if not folder.is_dir():
+        pytest.skip(f"needs the published code's cases, which are not part of this project: no folder {folder}")
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
     """Maps a family such as ``qwen2_vl`` to a tiny random model of it, built once per session."""
     from llamafactory_mmself.toyworld.models import build_tiny_model

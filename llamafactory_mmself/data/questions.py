@@ -20,7 +20,7 @@ from pathlib import Path
 from string import ascii_uppercase
 from typing import Any
 
-from ..files import FileError, read_json, read_jsonl, write_json
+from ..files import FileError, read_json, read_jsonl, relative, write_json
 
 
 IMAGE = "<image>"
@@ -74,7 +74,7 @@ class Question:
             "question": self.text,
             "choices": None if self.choices is None else list(self.choices),
             "answer": self.answer,
-            "images": [_relative(image, folder) for image in self.images],
+            "images": [relative(image, folder) for image in self.images],
             "conversations": [
                 {"from": "human", "value": self.placeholders + self.block},
                 {"from": "gpt", "value": f"Answer: {self.answer}"},
@@ -153,8 +153,3 @@ def _human_turn(row: Mapping[str, Any]) -> str:
         if isinstance(turn, dict) and turn.get("from", turn.get("role")) in ("human", "user"):
             return str(turn.get("value", turn.get("content", ""))).replace(IMAGE, "").strip()
     return ""
-
-
-def _relative(image: str, folder: Path) -> str:
-    path, base = Path(image).resolve(), folder.resolve()
-    return path.relative_to(base).as_posix() if path.is_relative_to(base) else str(path)

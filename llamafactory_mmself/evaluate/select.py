@@ -13,7 +13,7 @@ from ..generate.jobs import SampleJob, read_samples
 from ..generate.types import Request, Sample, SamplingParams
 from ..recipes.lengths import TokenLimit
 from ..recipes.prompts import Prompts
-from ..recipes.r3v import cot_requests, select_prompt, select_requests
+from ..recipes.r3v import cot_requests, fitting_candidates, select_requests
 from ..recipes.records import verify_samples
 from ..verify import Verdict
 from .answers import EvaluateError, Rate, Score, Scorer, elected, out_of_candidates, verdicts_of
@@ -126,7 +126,7 @@ def scale(
     if not questions:
         raise EvaluateError("There are no questions to select for.")
     most, ask = max(options.sizes), cot_requests(questions, prompts)
-    greedy = replace(options.params, n=1, temperature=0.0, top_p=1.0, top_k=0)
+    greedy = options.params.greedy
     first = _grouped(read_samples(run(SampleJob(ask, greedy, options.seed, out / "greedy.jsonl"))))
     if samples is None:
         samples = run(
@@ -212,22 +212,13 @@ def _selections(
     requests, dropped = [], {}
     for n in sizes:
         full = {question.id: [sample.text for sample in drawn[question.id][-n:]] for question in questions}
-        shown = {question.id: _fitting(question, full[question.id], prompts, limit) for question in questions}
+        shown = {
+            question.id: fitting_candidates(question, full[question.id], prompts, limit) for question in questions
+        }
         dropped[n] = sum(len(full[id]) - len(shown[id]) for id in full)
         asked = select_requests(questions, shown, prompts, seed)
         requests += [replace(request, id=f"{request.id}@{n}") for request in asked]
     return requests, dropped
-
-
-def _fitting(question: Question, texts: list[str], prompts: Prompts, limit: TokenLimit | None) -> list[str]:
-    kept = list(texts)
-    while (
-        limit is not None
-        and len(kept) > 1
-        and not limit.fits(select_prompt(question, kept, prompts), "", question.images)
-    ):
-        kept.remove(max(kept, key=len))
-    return kept
 
 
 def _grouped(samples: Sequence[Sample]) -> dict[str, list[Sample]]:

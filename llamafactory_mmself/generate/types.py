@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, Protocol
 
 
@@ -76,6 +76,11 @@ class SamplingParams:
         ):
             if not good:
                 raise EngineError(f"Sampling parameter `{name}` has to be {range_}, found {getattr(self, name)!r}.")
+
+    @property
+    def greedy(self) -> SamplingParams:
+        """The same without chance: one completion of the likeliest tokens."""
+        return replace(self, n=1, temperature=0.0, top_p=1.0, top_k=0)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values, for manifests."""

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +18,7 @@ from ..recipes.lengths import fitting
 from ..recipes.records import Checked
 from ..recipes.stl_options import STLOptions
 from .recipe import Form, Recipe
-from .rounds import Rounds, counts, derived_seed, read_checked
+from .rounds import Rounds, derived_seed, read_checked
 from .sampler import Sampler
 from .settings import cutoff_len, token_limit
 from .steps import Step
@@ -98,7 +99,7 @@ def _evaluation(rounds: Rounds, number: int, form: Form) -> list[Step]:
         return _ask(rounds, rounds.test_questions, form)
 
     purposes = ["test_greedy"]
-    add("test_greedy", ask, {}, rounds.greedy, {})
+    add("test_greedy", ask, {}, rounds.params.greedy, {})
     if recipe.evaluate.samples:
         add("test_samples", ask, {}, replace(rounds.params, n=recipe.evaluate.samples), {})
         purposes.append("test_samples")
@@ -118,7 +119,7 @@ def _evaluation(rounds: Rounds, number: int, form: Form) -> list[Step]:
                 "candidates": seed,
                 "cutoff_len": cutoff_len(recipe),
             }
-            add("test_select", select, {"samples": samples}, rounds.greedy, chosen)
+            add("test_select", select, {"samples": samples}, rounds.params.greedy, chosen)
             purposes.append("test_select")
     return [*steps, rounds.score(number, purposes)]
 
@@ -180,7 +181,7 @@ class _Method:
             warmup = fitting(r3v.warmup_examples(self.recipe.warmup), token_limit(self.recipe))
             examples = mixed([*warmup, *examples], derived_seed(self.recipe.seed, number, "mix"))
         write_dataset(self.rounds.iteration(number) / "train", DATASET, examples)
-        return counts(example.kind for example in examples)
+        return dict(Counter(example.kind for example in examples))
 
     def build_inputs(self) -> dict[str, Path]:
         """What every build reads."""
@@ -197,9 +198,8 @@ class _R3V(_Method):
 
     def learn(self, number: int) -> list[Step]:
         """What the policy of a round is asked for the next one."""
-        return (
-            self.sample_train(number, "cot") if self.sampled and (number == 0 or self.options.pool != "first") else []
-        )
+        wanted = self.sampled and (number == 0 or self.options.pool != "first")
+        return self.sample_train(number, "cot") if wanted else []
 
     def build(self, number: int) -> Step:
         """The training data of a round."""

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
@@ -71,11 +71,6 @@ class Rounds:
     def lora(self) -> bool:
         """Whether training leaves adapters."""
         return bool(self.recipe.train.get("finetuning_type", "lora") in ("lora", "oft"))
-
-    @property
-    def greedy(self) -> SamplingParams:
-        """The recipe's sampling without chance."""
-        return replace(self.params, n=1, temperature=0.0, top_p=1.0, top_k=0)
 
     @property
     def serves_merged(self) -> bool:
@@ -252,11 +247,3 @@ def derived_seed(seed: int, number: int, purpose: str) -> int:
     """A seed of 31 bits for one use in one round, so that adding a step changes no other step's samples."""
     text = f"{seed}/{number}/{purpose}"
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
-
-
-def counts(kinds: Iterable[str]) -> dict[str, int]:
-    """How often each kind occurs, in order of first sight."""
-    result: dict[str, int] = {}
-    for kind in kinds:
-        result[kind] = result.get(kind, 0) + 1
-    return result

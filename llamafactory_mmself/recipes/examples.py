@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.questions import Question
-from ..files import read_json, read_jsonl, write_json
+from ..files import read_json, read_jsonl, relative, write_json
 from .datasets import register_dataset
 from .prompts import Prompts
 from .records import RecipeError, rank
@@ -58,7 +58,7 @@ class Example:
             "id": self.id,
             "kind": self.kind,
             "pair": self.pair,
-            "images": [_path_from(image, folder) for image in self.images],
+            "images": [relative(image, folder) for image in self.images],
             "conversations": [{"from": "human", "value": self.prompt}, {"from": "gpt", "value": self.target}],
             "provenance": json.dumps(self.provenance, ensure_ascii=False, sort_keys=True),
         }
@@ -124,7 +124,7 @@ def write_dataset(folder: Path, name: str, examples: Sequence[Example], *, regis
     info = folder / "dataset_info.json" if register is None else Path(register).resolve()
     write_json(path, [example.to_row(info.parent) for example in examples])
     register_dataset(
-        info, name, {"file_name": _path_from(path, info.parent), "formatting": "sharegpt", "columns": COLUMNS}
+        info, name, {"file_name": relative(path, info.parent), "formatting": "sharegpt", "columns": COLUMNS}
     )
     return path
 
@@ -187,8 +187,3 @@ def _example(row: Any, path: Path, number: int, kind: str) -> Example:
 
 def _speaker(turn: Any) -> Any:
     return turn.get("from") if isinstance(turn, dict) and "value" in turn else None
-
-
-def _path_from(path: str | Path, folder: Path) -> str:
-    path, folder = Path(path).resolve(), Path(folder).resolve()
-    return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)

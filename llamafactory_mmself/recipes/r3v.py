@@ -114,12 +114,23 @@ def select_requests(
         if not texts:
             continue
         chance(seed, question.id, "test-select").shuffle(texts)
-        prompt = select_prompt(question, texts, prompts)
-        while limit is not None and len(texts) > 1 and not limit.fits(prompt, "", question.images):
-            texts.remove(max(texts, key=len))
-            prompt = select_prompt(question, texts, prompts)
+        prompt = select_prompt(question, fitting_candidates(question, texts, prompts, limit), prompts)
         requests.append(Request.ask(question.id, prompt, question.images))
     return requests
+
+
+def fitting_candidates(
+    question: Question, texts: Sequence[str], prompts: Prompts, limit: TokenLimit | None
+) -> list[str]:
+    """The candidates that a selection can show: without the longest ones until the prompt fits, or one is left."""
+    kept = list(texts)
+    while (
+        limit is not None
+        and len(kept) > 1
+        and not limit.fits(select_prompt(question, kept, prompts), "", question.images)
+    ):
+        kept.remove(max(kept, key=len))
+    return kept
 
 
 def build(

@@ -12,6 +12,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 from fractions import Fraction
+from string import ascii_uppercase
 
 from . import numbers
 from .text import final_segment, first_line, plain, sentences
@@ -123,7 +124,7 @@ def same_option(answer: str, truth: str, response: Response) -> bool:
     if letter is None or not response.choices:
         return answer == letter
     texts = [_norm(choice) for choice in response.choices]
-    index = "ABCDEFGHIJKLMNOPQRSTUVWXYZ".index
+    index = ascii_uppercase.index
     return answer == letter or (index(answer) < len(texts) and texts[index(answer)] == texts[index(letter)])
 
 
@@ -264,7 +265,7 @@ def _unmarked(text: str, choices: Sequence[str]) -> Found:
 
 
 def _letter(index: int, rule: str) -> Found:
-    return Found("ABCDEFGHIJKLMNOPQRSTUVWXYZ"[index], rule)
+    return Found(ascii_uppercase[index], rule)
 
 
 def _number(choice: str) -> Fraction | None:

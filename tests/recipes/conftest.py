@@ -2,7 +2,6 @@
 """Questions and samples made by hand, and the published code's cases, which lie beside the project."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pytest
 
@@ -11,14 +10,6 @@ from llamafactory_mmself.generate.types import Completion, Sample
 from llamafactory_mmself.recipes.prompts import Prompts
 from llamafactory_mmself.recipes.records import Checked
 from llamafactory_mmself.verify import Verdict
-
-
-@pytest.fixture(scope="session")
-def shared_golden() -> Path:
-    folder = Path(__file__).resolve().parents[3] / "shared" / "golden"
-    if not folder.is_dir():
-        pytest.skip("the published code's cases are not here; the rules are tested without them")
-    return folder
 
 
 @pytest.fixture(scope="session")

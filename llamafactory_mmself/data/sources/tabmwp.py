@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from string import ascii_uppercase
 from typing import Any
 
 from ..questions import Question
@@ -35,7 +36,7 @@ def _row(layout: Layout, name: str, row: Any, fail: Fail) -> Question:
         choices = options_of(row, fail)
         if answer not in choices:
             raise fail("answer", f"{answer!r} is not among the options {list(choices)}.", "key not among the options")
-        answer = "ABCDEFGHIJKLMNOPQRSTUVWXYZ"[choices.index(answer)]
+        answer = ascii_uppercase[choices.index(answer)]
     image = layout.picture(f"{name}.png", FOLDERS, fail)
     extra = {field: row[field] for field in KEPT if row.get(field) is not None}
     return Question(name, text_of(row, "question", fail), answer, (image,), choices, extra)
