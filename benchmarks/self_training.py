@@ -22,6 +22,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from machine import describe_machine
+
 from llamafactory_mmself.evaluate.stats import bootstrap_gains, mean_over_seeds
 from llamafactory_mmself.files import read_json, read_jsonl, write_json, write_text
 
@@ -137,21 +139,44 @@ def collect(work: Path, seeds: Sequence[int], variants: Sequence[Variant]) -> di
         last = [_last_round(run) for run in runs]
         before = [_greedy(work / f"seed{seed}" / variant.recipe, 0) for seed in seeds]
         after = [_greedy(run, number) for run, number in zip(runs, last, strict=True)]
-        scores = [read_json(run / f"iter{number}" / "scores.json") for run, number in zip(runs, last, strict=True)]
-        gain = bootstrap_gains(list(zip(before, after, strict=True)))
         gains = [_share(late) - _share(early) for early, late in zip(before, after, strict=True)]
         row = {
             "variant": asdict(variant),
             "rounds": last[0],
             "start": [_share(values) for values in before],
             "accuracy": [_share(values) for values in after],
+            "unparsed": [_unparsed(run, number) for run, number in zip(runs, last, strict=True)],
             "gains": gains,
-            "gain": {"mean": sum(gains) / len(gains), **asdict(gain)},
+            "gain": _gain(before, after),
             "gain_over_seeds": asdict(mean_over_seeds(gains)) if len(gains) > 1 else None,
-            "scores": scores,
+            "selection": _selection(runs, last, after),
+            "verifier": read_json(runs[0] / "run.json")["verifier"],
         }
         rows.append(row)
-    return {"date": str(date.today()), "seeds": list(seeds), "questions": len(before[0]), "rows": rows}
+    return {
+        "date": str(date.today()),
+        "script": "benchmarks/self_training.py",
+        "machine": describe_machine(),
+        "seeds": list(seeds),
+        "questions": len(before[0]),
+        "rows": rows,
+    }
+
+
+def _gain(before: list[list[bool]], after: list[list[bool]]) -> dict[str, float]:
+    """Mean gain over all seeds and its interval, paired over questions."""
+    pairs = list(zip(before, after, strict=True))
+    mean = sum(_share(late) - _share(early) for early, late in pairs) / len(pairs)
+    return {"mean": mean, **asdict(bootstrap_gains(pairs))}
+
+
+def _selection(runs: list[Path], last: list[int], greedy: list[list[bool]]) -> dict[str, Any] | None:
+    """Accuracy of self-selection among the samples, and what it gains over the same model's greedy answers."""
+    files = [run / f"iter{number}" / "checked_test_select.jsonl" for run, number in zip(runs, last, strict=True)]
+    if not all(file.exists() for file in files):
+        return None
+    selected = [_correct(file) for file in files]
+    return {"accuracy": [_share(values) for values in selected], "gain": _gain(greedy, selected)}
 
 
 def _last_round(run: Path) -> int:
@@ -159,8 +184,17 @@ def _last_round(run: Path) -> int:
 
 
 def _greedy(run: Path, number: int) -> list[bool]:
+    return _correct(run / f"iter{number}" / "checked_test_greedy.jsonl")
+
+
+def _correct(file: Path) -> list[bool]:
     """Right or wrong for each held-out question, in the file's order."""
-    return [row["verdict"]["correct"] for row in read_jsonl(run / f"iter{number}" / "checked_test_greedy.jsonl")]
+    return [row["verdict"]["correct"] for row in read_jsonl(file)]
+
+
+def _unparsed(run: Path, number: int) -> int:
+    rows = read_jsonl(run / f"iter{number}" / "checked_test_greedy.jsonl")
+    return sum(not row["verdict"]["parsed"] for row in rows)
 
 
 def _share(values: Sequence[bool]) -> float:
@@ -168,16 +202,44 @@ def _share(values: Sequence[bool]) -> float:
 
 
 def table(results: dict[str, Any]) -> str:
-    """The results as a Markdown table."""
-    lines = ["| variant | rounds | start | greedy | gain, 95 % |", "|---|--:|--:|--:|--:|"]
+    """The results as Markdown."""
+    seeds = ", ".join(map(str, results["seeds"]))
+    lines = [
+        "# Self-training on the toy world",
+        "",
+        f"`{results['script']}`, {results['date']}, on {results['machine']['cpu']} with {results['machine']['cores']} "
+        "cores.",
+        "",
+        f"Shares of {results['questions']} held-out questions answered rightly, means over seeds {seeds}; unparsed "
+        f"answers count as wrong (verifier `{results['rows'][0]['verifier']}`). In brackets: 95 % intervals of a "
+        "bootstrap that is paired over questions. Gain: greedy after the last round minus greedy before the first. "
+        "Selection: among three samples, minus the same model's greedy answers.",
+        "",
+        "| variant | rounds | start | greedy | unparsed | gain | select@3 | select@3 − greedy |",
+        "|---|--:|--:|--:|--:|--:|--:|--:|",
+    ]
     for row in results["rows"]:
-        start, after = (sum(row[key]) / len(row[key]) for key in ("start", "accuracy"))
-        gain = row["gain"]
-        lines.append(
-            f"| {row['variant']['title']} | {row['rounds']} | {start:.1%} | {after:.1%} "
-            f"| {gain['mean']:+.1%} [{gain['low']:+.1%}, {gain['high']:+.1%}] |"
-        )
+        chosen = row["selection"]
+        cells = [
+            row["variant"]["title"],
+            str(row["rounds"]),
+            f"{_mean(row['start']):.1%}",
+            f"{_mean(row['accuracy']):.1%}",
+            str(sum(row["unparsed"])),
+            _signed(row["gain"]),
+            f"{_mean(chosen['accuracy']):.1%}" if chosen else "–",
+            _signed(chosen["gain"]) if chosen else "–",
+        ]
+        lines.append(f"| {' | '.join(cells)} |")
     return "\n".join(lines) + "\n"
+
+
+def _mean(values: Sequence[float]) -> float:
+    return sum(values) / len(values)
+
+
+def _signed(gain: dict[str, float]) -> str:
+    return f"{100 * gain['mean']:+.1f} [{100 * gain['low']:+.1f}, {100 * gain['high']:+.1f}]"
 
 
 if __name__ == "__main__":

@@ -4,8 +4,18 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+
+# What can be set for each phase of the start.
+_PER_PHASE = (
+    ("rows", int, "rows, one scene each"),
+    ("epochs", float, "passes over the rows; more make a stronger start"),
+    ("learning_rate", float, "its peak"),
+    ("batch_size", int, "rows a step"),
+)
 
 
 def add(commands: Any) -> None:
@@ -39,19 +49,25 @@ def _add_model(toys: Any) -> None:
 
 
 def _add_start(toys: Any) -> None:
-    from ..toyworld.training import StartOptions
+    from ..toyworld.training import PHASES, StartOptions
 
     default = StartOptions()
-    start = toys.add_parser("start", help="train a weak model with LLaMA-Factory that follows every method's prompts")
+    names = ", ".join(phase.name for phase in PHASES)
+    start = toys.add_parser(
+        "start",
+        help="train a weak model with LLaMA-Factory that follows every method's prompts",
+        description=f"Trains the starting model in phases: {names}. Options with several values take one for each.",
+    )
     start.add_argument("--out", required=True, type=Path, help="folder to write the model to")
     start.add_argument("--family", default=default.family, help="of the tiny model (default: %(default)s)")
     start.add_argument("--model", type=Path, help="start from this model of `mmself toy model`; --family as its own")
     start.add_argument("--data", type=Path, help="folder of `mmself toy data`: take its grid and picture size")
-    start.add_argument("--captions", type=int, default=default.captions, help="to see by (default: %(default)s)")
-    start.add_argument("--rows", type=int, default=default.rows, help="of all prompt forms (default: %(default)s)")
-    start.add_argument("--epochs", type=float, default=default.epochs, help="over the rows (default: %(default)s)")
-    start.add_argument("--learning_rate", type=float, default=default.learning_rate, help="default: %(default)s")
-    start.add_argument("--batch_size", type=int, default=default.batch_size, help="rows a step (default: %(default)s)")
+    for name, kind, about in _PER_PHASE:
+        values = [getattr(phase, name) for phase in PHASES]
+        shown = " ".join(f"{value:g}" for value in values)
+        start.add_argument(
+            f"--{name}", type=kind, nargs=len(PHASES), default=values, help=f"{about} (default: {shown})"
+        )
     start.add_argument("--seed", type=int, default=0, help="seed of weights, rows and training (default: 0)")
     start.set_defaults(run=_start)
 
@@ -86,17 +102,18 @@ def _model(options: argparse.Namespace) -> int:
 
 
 def _start(options: argparse.Namespace) -> int:
-    from ..toyworld.training import StartOptions, train_start
+    from ..toyworld.training import PHASES, StartOptions, train_start
     from ..toyworld.world import WorldOptions, world_of
 
+    changes = {name: getattr(options, name) for name, _, _ in _PER_PHASE}
+    phases = [
+        replace(phase, **{name: values[number] for name, values in changes.items()})
+        for number, phase in enumerate(PHASES)
+    ]
     start = StartOptions(
         family=options.family,
         model=options.model,
-        captions=options.captions,
-        rows=options.rows,
-        epochs=options.epochs,
-        learning_rate=options.learning_rate,
-        batch_size=options.batch_size,
+        phases=tuple(phases),
         world=world_of(options.data) if options.data else WorldOptions(),
         seed=options.seed,
     )

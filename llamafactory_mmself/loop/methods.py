@@ -101,7 +101,8 @@ def _evaluation(rounds: Rounds, number: int, form: Form) -> list[Step]:
     purposes = ["test_greedy"]
     add("test_greedy", ask, {}, rounds.params.greedy, {})
     if recipe.evaluate.samples:
-        add("test_samples", ask, {}, replace(rounds.params, n=recipe.evaluate.samples), {})
+        heat = rounds.params.temperature if recipe.evaluate.temperature is None else recipe.evaluate.temperature
+        add("test_samples", ask, {}, replace(rounds.params, n=recipe.evaluate.samples, temperature=heat), {})
         purposes.append("test_samples")
         if recipe.evaluate.select and recipe.method == "r3v":
             seed = derived_seed(recipe.seed, number, "candidates")

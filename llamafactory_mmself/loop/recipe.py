@@ -36,11 +36,13 @@ class Evaluation:
 
     Attributes:
         samples: samples a question for oracle, vote and self-select; 0: greedy answers only.
+        temperature: of these samples; None: as in training.
         select: let the model select among its samples (r3v).
         form: how test questions are asked: `cot`, `direct`, or `answer` (see-think-answer); None: as in training.
     """
 
     samples: int = 0
+    temperature: float | None = None
     select: bool = True
     form: Form | None = None
 

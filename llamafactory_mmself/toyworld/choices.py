@@ -16,7 +16,7 @@ from .scenes import COLOURS, SHAPES, Kind, Question, Scene, Thing, answer, quest
 
 
 # How often each category is asked where the scene allows it.
-CATEGORIES: dict[Kind, float] = {"count": 0.4, "relation": 0.25, "absent": 0.2, "present": 0.15}
+CATEGORIES: dict[Kind, float] = {"count": 0.7, "relation": 0.1, "absent": 0.1, "present": 0.1}
 OPTIONS = 4
 NOTHING = "nothing"
 _THINGS = tuple(Thing(colour, shape) for colour in COLOURS for shape in SHAPES)

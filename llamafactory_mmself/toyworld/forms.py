@@ -8,18 +8,18 @@ another one it gives what a model would say that sees wrongly, and None where th
 from __future__ import annotations
 
 from ..data.questions import Question as Row
-from .choices import NOTHING, asked, holds, letter, option
-from .rationales import SECTIONS
-from .scenes import Scene, answer, caption, sentence
+from .choices import asked, holds, letter, option
+from .rationales import SECTIONS, rationale
+from .scenes import Scene, caption
 
 
 def fact(row: Row, scene: Scene) -> str:
-    """What the question asks for, for example "There are 2 red shapes."; "" if it asks about the options only."""
+    """What the question asks for, subject first: "I count red shapes: a red circle. That makes 1.".
+
+    Empty if the question asks about the options only.
+    """
     question = asked(row)
-    short = answer(question, scene)
-    if short == NOTHING:
-        return f"There is nothing {question.direction} the {question.target}."
-    return "" if short is None else sentence(question, short)
+    return "" if question.kind in ("absent", "present") else rationale(question, scene)
 
 
 def check(row: Row, scene: Scene, name: str) -> str:
@@ -29,12 +29,13 @@ def check(row: Row, scene: Scene, name: str) -> str:
 
 
 def reasoning(row: Row, scene: Scene) -> str | None:
-    """The fact, then the options one after the other up to the right one."""
+    """The fact and the option that says so; without a fact, the options one after the other up to the right one."""
     name = letter(row, scene)
     if name is None:
         return None
-    checks = [check(row, scene, other) for other in row.letters[: row.letters.index(name) + 1]]
-    return " ".join(filter(None, (fact(row, scene), *checks)))
+    if found := fact(row, scene):
+        return f"{found} {check(row, scene, name)}"
+    return " ".join(check(row, scene, other) for other in row.letters[: row.letters.index(name) + 1])
 
 
 def direct(row: Row, scene: Scene) -> str | None:

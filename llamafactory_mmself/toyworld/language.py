@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from ..data.questions import Question as Row
 from .choices import NOTHING, asked, holds, letter, option
 from .errors import ToyWorldError
+from .rationales import tally
 from .scenes import COLOURS, DIRECTIONS, ROW_NAMES, SHAPES, Question, Scene, Thing, answer, draw
 
 
@@ -21,26 +22,39 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 
-Form = Literal["row", "list", "there", "not there", "count", "relation", "verdict", "answer", "total", "plan"]
+Form = Literal[
+    "row",
+    "list",
+    "tally",
+    "there",
+    "not there",
+    "count",
+    "relation",
+    "neighbour",
+    "verdict",
+    "answer",
+    "total",
+    "plan",
+]
 
 _COLOUR, _SHAPE = "|".join(COLOURS), "|".join(SHAPES)
 _THING = rf"an? (?:{_COLOUR}) (?:{_SHAPE})"
 _CELL = rf"(?:{_THING}|nothing)"
+_STEP = rf"(?:(?:{_COLOUR}) (?:{_SHAPE})|nothing) \d+"
 _TARGET = rf"(?:(?P<colour>{_COLOUR}) )?(?P<shape>shape|{_SHAPE})"
 _FORMS: dict[Form, str] = {
     "row": rf"The (?P<name>top|middle|bottom) row holds (?P<cells>{_CELL}(?:, then {_CELL})*)\.",
-    "list": (
-        rf"I (?:look for every {_TARGET} in the picture|go through the picture row by row, from left to right,) "
-        rf"and find (?P<found>none|{_THING}(?:, {_THING})*)\."
-    ),
+    "list": rf"I go through the picture row by row, from left to right, and find (?P<found>{_THING}(?:, {_THING})*)\.",
+    "tally": rf"I count {_TARGET}s: (?P<steps>{_STEP}(?:, {_STEP})*)\.",
     "there": rf"(?:Yes, there|There) is an? {_TARGET}\.",
     "not there": rf"(?:No, there|There) is no {_TARGET}\.",
     "count": rf"There (?:is|are) (?P<number>\d+|no) {_TARGET}s?\.",
     "relation": rf"(?:(?P<what>{_CELL}) is|There is nothing) (?P<direction>{'|'.join(DIRECTIONS)}) the {_TARGET}\.",
+    "neighbour": rf"(?P<direction>{'|'.join(DIRECTIONS)}) the {_TARGET} is (?P<what>{_CELL})\.",
     "verdict": r"\((?P<letter>[A-Z])\)(?: (?P<says>[^.]+?))? is (?P<verdict>right|wrong)\.",
     "answer": rf"(?:Answer: |CONCLUSION: )?\(?(?P<letter>[A-Z])\)?(?: (?:\d+|nothing|(?:{_COLOUR}) (?:{_SHAPE})))?\.?",
     "total": r"That makes (?P<number>\d+)\.",
-    "plan": r"I will study the picture and then answer: .*|I find the .* first\.|Then I look at the place .*\.",
+    "plan": r"I will study the picture and then answer: .*",
 }
 _PATTERNS = {form: re.compile(pattern, re.IGNORECASE) for form, pattern in _FORMS.items()}
 _SENTENCE = re.compile(r"[^\s.!?][^\n.!?]*[.!?]*")
@@ -194,10 +208,13 @@ def _named(sentence: Sentence) -> list[Thing]:
         return [thing for thing in _cells(parts["cells"]) if thing]
     if sentence.form == "list":
         return [Thing.parse(text.split(" ", 1)[1]) for text in re.findall(_THING, parts["found"].lower())]
+    if sentence.form == "tally":
+        steps = (step.rpartition(" ")[0] for step in parts["steps"].lower().split(", "))
+        return [Thing.parse(text) for text in steps if text != NOTHING]
     named = []
-    if sentence.form == "relation" and (thing := _thing(parts.get("what", NOTHING))):
+    if sentence.form in ("relation", "neighbour") and (thing := _thing(parts.get("what", NOTHING))):
         named.append(thing)
-    is_there = sentence.form in ("there", "relation") or (
+    is_there = sentence.form in ("there", "relation", "neighbour") or (
         sentence.form == "count" and parts["number"].lower() not in ("no", "0")
     )
     if is_there and "colour" in parts and parts["shape"].lower() != "shape":
@@ -216,6 +233,10 @@ def _judge_row(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
 def _judge_list(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
     things = [Thing.parse(text.split(" ", 1)[1]) for text in re.findall(_THING, parts["found"].lower())]
     return sorted(map(str, things)) == sorted(map(str, _target("count", parts).matches(scene)))
+
+
+def _judge_tally(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
+    return parts["steps"].lower() == tally(_target("count", parts), scene)
 
 
 def _judge_count(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
@@ -262,10 +283,12 @@ def _judge_plan(parts: dict[str, str], scene: Scene, row: Row | None) -> None:
 _JUDGES: dict[Form, Callable[[dict[str, str], Scene, Row | None], bool | None]] = {
     "row": _judge_row,
     "list": _judge_list,
+    "tally": _judge_tally,
     "count": _judge_count,
     "there": _judge_there,
     "not there": _judge_not_there,
     "relation": _judge_relation,
+    "neighbour": _judge_relation,
     "verdict": _judge_verdict,
     "answer": _judge_answer,
     "total": _judge_total,

@@ -11,15 +11,23 @@ SECTIONS = ("SUMMARY", "CAPTION", "REASONING", "CONCLUSION")
 
 def rationale(question: Question, scene: Scene) -> str:
     """Explains the true answer in one or two sentences; the question must have an answer in this scene."""
-    found = question.matches(scene)
-    named = ", ".join(f"a {thing}" for thing in found)
     if question.kind == "describe":
+        named = ", ".join(f"a {thing}" for thing in scene.things)
         return f"I go through the picture row by row, from left to right, and find {named}."
     if question.kind == "relation":
-        return f"I find the {question.target} first. Then I look at the place {question.direction} it."
-    if not found:
-        return f"I look for every {question.target} in the picture and find none."
-    return f"I look for every {question.target} in the picture and find {named}. That makes {len(found)}."
+        direction = str(question.direction)
+        return f"{direction[0].upper()}{direction[1:]} the {question.target} is {answer(question, scene)}."
+    return f"I count {question.target}s: {tally(question, scene)}. That makes {len(question.matches(scene))}."
+
+
+def tally(question: Question, scene: Scene) -> str:
+    """Goes through the places and counts: "red circle 1, nothing 1, red square 2"."""
+    found, steps = question.matches(scene), []
+    number = 0
+    for thing in scene.cells:
+        number += thing in found if thing else 0
+        steps.append(f"{thing or 'nothing'} {number}")
+    return ", ".join(steps)
 
 
 def tagged_answer(question: Question, scene: Scene) -> str:

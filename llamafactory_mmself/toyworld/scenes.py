@@ -24,7 +24,6 @@ COLOURS = {
     "green": (52, 158, 92),
     "blue": (52, 112, 204),
     "yellow": (244, 190, 46),
-    "purple": (146, 84, 186),
 }
 SHAPES = ("circle", "square", "triangle")
 DIRECTIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
@@ -261,7 +260,7 @@ def _light(size: int) -> Image:
     """White in the upper left corner, with less red to the right and less green to the bottom."""
     from PIL import Image
 
-    down = Image.linear_gradient("L").resize((size, size)).point(lambda value: 255 - value // 4)
+    down = Image.linear_gradient("L").resize((size, size)).point(lambda value: 255 - value // 3)
     return Image.merge("RGB", (down.transpose(Image.Transpose.TRANSPOSE), down, Image.new("L", (size, size), 255)))
 
 

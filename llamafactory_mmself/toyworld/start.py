@@ -18,20 +18,22 @@ from .choices import letter, random_question
 from .scenes import Scene, caption, contradict
 
 
-# Share of each form among the start rows.
-SHARES = {
-    "direct": 0.08,
-    "cot": 0.30,
-    "refine": 0.12,
-    "select": 0.12,
+# Shares of the forms among rows to see by, to reason by, and to follow every prompt by.
+SEE = {"caption": 1.0}
+REASON = {"cot": 0.8, "caption": 0.2}
+FOLLOW = {
+    "direct": 0.06,
+    "cot": 0.44,
+    "refine": 0.10,
+    "select": 0.10,
     "answer": 0.12,
-    "answer_nocaption": 0.03,
-    "refute": 0.06,
-    "refute_hint": 0.08,
-    "refute_nocaption": 0.02,
-    "refute_hint_nocaption": 0.03,
-    "correction": 0.06,
-    "caption": 0.08,
+    "answer_nocaption": 0.02,
+    "refute": 0.03,
+    "refute_hint": 0.06,
+    "refute_nocaption": 0.01,
+    "refute_hint_nocaption": 0.02,
+    "correction": 0.02,
+    "caption": 0.02,
 }
 
 
@@ -46,7 +48,7 @@ class StartRow:
     target: str
 
 
-def start_rows(scenes: list[Scene], rng: Random, shares: dict[str, float] = SHARES) -> list[StartRow]:
+def start_rows(scenes: list[Scene], rng: Random, shares: dict[str, float] = FOLLOW) -> list[StartRow]:
     """Makes one row a scene; kinds come in the proportions of `shares`, in random order."""
     total = sum(shares.values())
     kinds: list[str] = []

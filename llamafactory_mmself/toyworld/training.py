@@ -8,7 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -17,7 +17,7 @@ from ..files import FileError, read_json, write_json, write_text
 from .errors import ToyWorldError
 from .models import FAMILIES, TEMPLATES, build_tiny_model
 from .scenes import draw
-from .start import StartRow, start_rows
+from .start import FOLLOW, REASON, SEE, StartRow, start_rows
 from .world import WorldOptions, scenes
 
 
@@ -25,50 +25,68 @@ WORK = "start"  # a folder in the model's: random weights, and a folder a phase 
 
 
 @dataclass(frozen=True)
+class Phase:
+    """One training of the start.
+
+    Attributes:
+        name: of its folder.
+        shares: of the prompt forms among its rows.
+        rows: how many, one scene each.
+        epochs: passes over them.
+        learning_rate: its peak; cosine decay after a short warm-up.
+        batch_size: rows a step.
+    """
+
+    name: str
+    shares: dict[str, float]
+    rows: int
+    epochs: float
+    learning_rate: float
+    batch_size: int
+
+    def __post_init__(self) -> None:
+        for name in ("rows", "epochs", "learning_rate", "batch_size"):
+            if getattr(self, name) <= 0:
+                raise ToyWorldError(f"Phase {self.name!r}: {name} has to be positive, not {getattr(self, name)}.")
+
+
+PHASES = (
+    Phase("see", SEE, 2000, 3, 1.5e-3, 8),
+    Phase("reason", REASON, 4000, 3, 1.2e-3, 8),
+    Phase("follow", FOLLOW, 2500, 2, 8e-4, 8),
+)
+
+
+@dataclass(frozen=True)
 class StartOptions:
-    """How the weak start is made: first it learns to see, then to follow prompts.
+    """How the weak start is made: it learns to see, then to reason, then to follow every method's prompts.
 
     Attributes:
         family: of the tiny model; one of `models.FAMILIES`.
         model: a folder of `mmself toy model` to start from; None builds one from `family` and `seed`.
-        captions: captioned scenes to learn to see from, before all else.
-        rows: rows over all prompt forms, one scene each.
-        caption_epochs: passes over the captions.
-        epochs: passes over the rows; more make a stronger start.
-        caption_learning_rate: its peak for the captions; cosine decay after a short warm-up.
-        learning_rate: the same for the rows.
-        batch_size: rows a step.
+        phases: the trainings, each from the model of the one before.
         world: grid and picture size; must be those of the data that the model will see.
         seed: of weights, rows and training.
     """
 
     family: str = "qwen2_vl"
     model: Path | None = None
-    captions: int = 2000
-    rows: int = 2000
-    caption_epochs: float = 4.0
-    epochs: float = 4.0
-    caption_learning_rate: float = 2e-3
-    learning_rate: float = 1.5e-3
-    batch_size: int = 16
+    phases: tuple[Phase, ...] = PHASES
     world: WorldOptions = field(default_factory=WorldOptions)
     seed: int = 0
 
     def __post_init__(self) -> None:
         if self.family not in FAMILIES:
             raise ToyWorldError(f"Unknown model family {self.family!r}. Choose one of: {', '.join(FAMILIES)}.")
-        for name in ("captions", "rows", "caption_epochs", "epochs", "caption_learning_rate", "learning_rate"):
-            if getattr(self, name) <= 0:
-                raise ToyWorldError(f"{name} has to be positive, not {getattr(self, name)}.")
-        if self.batch_size < 1:
-            raise ToyWorldError(f"batch_size has to be 1 or more, not {self.batch_size}.")
+        if not self.phases:
+            raise ToyWorldError("The start needs one phase of training at least.")
 
 
 def train_start(out: Path, options: StartOptions | None = None) -> Path:
     """Writes the rows, trains on them and leaves a complete checkpoint in `out`.
 
-    `out/start/` keeps what went in: random weights, and for each phase (`see`, `follow`) rows with pictures,
-    `train.yaml` and `train.log`. A model that was finished with the same options is left as it is.
+    `out/start/` keeps what went in: random weights, and for each phase rows with pictures, `train.yaml` and
+    `train.log`. A model that was finished with the same options is left as it is.
 
     Returns:
         `out`.
@@ -92,26 +110,19 @@ def train_start(out: Path, options: StartOptions | None = None) -> Path:
     model = Path(options.model or build_tiny_model(options.family, work / "random", seed=options.seed)).resolve()
     rng = Random(f"{options.seed}/start")
     source = scenes("start", rng, options.world.rows, options.world.columns)
-    see = start_rows([next(source) for _ in range(options.captions)], rng, {"caption": 1.0})
-    follow = start_rows([next(source) for _ in range(options.rows)], rng)
-    _phase(
-        work / "see",
-        see,
-        model,
-        work / "see" / "model",
-        options.caption_epochs,
-        options.caption_learning_rate,
-        options,
-    )
-    _phase(work / "follow", follow, work / "see" / "model", out, options.epochs, options.learning_rate, options)
-    shutil.rmtree(work / "see" / "model")
+    for number, phase in enumerate(options.phases):
+        rows = start_rows([next(source) for _ in range(phase.rows)], rng, phase.shares)
+        last = number == len(options.phases) - 1
+        result = out if last else work / phase.name / "model"
+        _train(phase, rows, model, result, work, options)
+        if number:
+            shutil.rmtree(model)
+        model = result
     write_json(marker, {"options": made_from, "finished": True})
     return out
 
 
-def training_config(
-    model: Path, data: Path, out: Path, epochs: float, rate: float, options: StartOptions
-) -> dict[str, Any]:
+def training_config(phase: Phase, model: Path, data: Path, out: Path, options: StartOptions) -> dict[str, Any]:
     """The keys of a phase's training YAML: full tuning of everything, the vision tower too."""
     return {
         "model_name_or_path": str(model),
@@ -126,9 +137,10 @@ def training_config(
         "media_dir": str(data),
         "cutoff_len": 1024,
         "output_dir": str(out),
-        "per_device_train_batch_size": options.batch_size,
-        "num_train_epochs": epochs,
-        "learning_rate": rate,
+        "per_device_train_batch_size": phase.batch_size,
+        **_by_length(),
+        "num_train_epochs": phase.epochs,
+        "learning_rate": phase.learning_rate,
         "lr_scheduler_type": "cosine",
         "warmup_ratio": 0.05,
         "adam_beta2": 0.95,  # runs of a few hundred steps: the second moment has to follow quickly
@@ -139,13 +151,20 @@ def training_config(
     }
 
 
-def _phase(
-    folder: Path, rows: list[StartRow], model: Path, out: Path, epochs: float, rate: float, options: StartOptions
-) -> None:
+def _by_length() -> dict[str, Any]:
+    """Rows of about the same length share a batch; transformers 5 has another name for it."""
+    from transformers import TrainingArguments
+
+    names = {field.name for field in fields(TrainingArguments)}
+    return {"group_by_length": True} if "group_by_length" in names else {"train_sampling_strategy": "group_by_length"}
+
+
+def _train(phase: Phase, rows: list[StartRow], model: Path, out: Path, work: Path, options: StartOptions) -> None:
+    folder = work / phase.name
     _write_rows(folder / "data", rows, options.world.size)
-    config = training_config(model, folder / "data", out, epochs, rate, options)
+    config = training_config(phase, model, folder / "data", out, options)
     write_text(folder / "train.yaml", "".join(f"{name}: {json.dumps(value)}\n" for name, value in config.items()))
-    _train(folder / "train.yaml", folder / "train.log")
+    _llamafactory(folder / "train.yaml", folder / "train.log")
 
 
 def _write_rows(folder: Path, rows: list[StartRow], size: int) -> None:
@@ -164,7 +183,7 @@ def _write_rows(folder: Path, rows: list[StartRow], size: int) -> None:
     write_json(folder / "dataset_info.json", {"rows": entry})
 
 
-def _train(config: Path, log: Path) -> None:
+def _llamafactory(config: Path, log: Path) -> None:
     beside = Path(sys.executable).parent / "llamafactory-cli"
     command = str(beside) if beside.is_file() else shutil.which("llamafactory-cli")
     if command is None:

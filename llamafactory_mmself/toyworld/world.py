@@ -23,7 +23,7 @@ from .errors import ToyWorldError
 from .scenes import ROW_NAMES, Scene, caption, draw, random_scene
 
 
-SPLITS = {"train": range(9), "test": range(9, 12), "captions": range(12, 14), "start": range(14, 16)}
+SPLITS = {"train": range(6), "test": range(6, 9), "captions": range(9, 10), "start": range(10, 16)}
 _ENOUGH = 2000  # scenes of other splits, or known ones, in a row: this split has no more
 
 

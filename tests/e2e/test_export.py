@@ -1,6 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was trained can be exported, loaded and asked."""
 
+import asyncio
+from collections.abc import Iterator
+
 import pytest
 from transformers import TrainerCallback
 
@@ -8,6 +11,17 @@ from transformers import TrainerCallback
 pytestmark = pytest.mark.filterwarnings("default")
 
 
+@pytest.fixture
+def event_loop() -> Iterator[None]:
+    """LLaMA-Factory's chat engine makes a loop the current one if there is none, and never closes it."""
+    loop = asyncio.new_event_loop()
+    asyncio.set_event_loop(loop)
+    yield
+    asyncio.set_event_loop(None)
+    loop.close()
+
+
+@pytest.mark.usefixtures("event_loop")
 @pytest.mark.parametrize(("family", "template"), [("qwen2_vl", "qwen2_vl"), ("llava", "llava")])
 def test_export_and_chat(settings, train, project_root, tmp_path, family, template):
     arguments = settings(family)

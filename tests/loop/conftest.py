@@ -9,7 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from llamafactory_mmself.toyworld.training import StartOptions, train_start
+from llamafactory_mmself.toyworld.start import FOLLOW
+from llamafactory_mmself.toyworld.training import Phase, StartOptions, train_start
 from llamafactory_mmself.toyworld.world import WorldOptions, write_world
 
 
@@ -45,9 +46,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def beginner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that writes answers in the right form and guesses."""
     out = tmp_path_factory.mktemp("models") / "beginner"
-    return train_start(
-        out, StartOptions(captions=8, caption_epochs=1, rows=200, epochs=8, batch_size=8, learning_rate=2e-3)
-    )
+    return train_start(out, StartOptions(phases=(Phase("follow", FOLLOW, 200, 8, 2e-3, 8),)))
 
 
 @pytest.fixture

@@ -13,8 +13,8 @@ from llamafactory_mmself.recipes.prompts import FILES
 from llamafactory_mmself.toyworld import training
 from llamafactory_mmself.toyworld.errors import ToyWorldError
 from llamafactory_mmself.toyworld.language import sentences
-from llamafactory_mmself.toyworld.start import SHARES, start_rows
-from llamafactory_mmself.toyworld.training import StartOptions, train_start
+from llamafactory_mmself.toyworld.start import FOLLOW, SEE, start_rows
+from llamafactory_mmself.toyworld.training import Phase, StartOptions, train_start
 from llamafactory_mmself.toyworld.world import scenes, split_of
 
 
@@ -26,10 +26,10 @@ def some_rows(count: int = 300):
 def test_every_prompt_of_the_methods_is_there() -> None:
     rows = some_rows()
     kinds = {row.kind for row in rows}
-    assert kinds == set(SHARES)
+    assert kinds == set(FOLLOW)
     assert kinds >= set(FILES) - {"candidate"}
-    for kind, share in SHARES.items():
-        assert sum(row.kind == kind for row in rows) == pytest.approx(300 * share / sum(SHARES.values()), abs=1)
+    for kind, share in FOLLOW.items():
+        assert sum(row.kind == kind for row in rows) == pytest.approx(300 * share / sum(FOLLOW.values()), abs=1)
 
 
 def test_targets_are_true_and_scenes_are_of_their_own_split() -> None:
@@ -58,20 +58,21 @@ def test_the_same_seed_gives_the_same_rows() -> None:
 @pytest.mark.slow
 def test_llamafactory_trains_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "model"
-    numbers = ["--captions", "8", "--rows", "24", "--epochs", "1", "--batch_size", "24"]
+    numbers = ["--rows", "8", "16", "24", "--epochs", "1", "1", "1", "--batch_size", "8", "16", "24"]
     (out / "start").mkdir(parents=True)
     (out / "start" / "start.json").write_text('{"finished": false}')  # an earlier run was cut off
     assert main(["toy", "start", "--out", str(out), *numbers]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(out)
     for name in ("config.json", "model.safetensors", "tokenizer.json", "train_results.json"):
         assert (out / name).is_file()
-    for phase, count in (("see", 8), ("follow", 24)):
+    for phase, count in (("see", 8), ("reason", 16), ("follow", 24)):
         folder = out / "start" / phase
         config = yaml.safe_load((folder / "train.yaml").read_text())
         assert (config["stage"], config["finetuning_type"], config["freeze_vision_tower"]) == ("sft", "full", False)
         assert len(json.loads((folder / "data" / "rows.json").read_text())) == count
         assert "train_loss" in (folder / "train.log").read_text()
-    assert json.loads((out / "start" / "start.json").read_text())["options"]["rows"] == 24
+    assert json.loads((out / "start" / "start.json").read_text())["options"]["phases"][2]["rows"] == 24
+    assert sorted(path.name for path in (out / "start").glob("*/model")) == []
 
 
 def test_a_failed_training_ends_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -81,7 +82,7 @@ def test_a_failed_training_ends_with_its_log(tmp_path: Path, monkeypatch: pytest
     command.chmod(0o755)
     monkeypatch.setattr(training.sys, "executable", str(command.with_name("python")))
     with pytest.raises(ToyWorldError, match=r"ended with status 3\. Settings: .*train\.yaml(.|\n)*no such template"):
-        train_start(tmp_path / "model", StartOptions(captions=2, rows=2))
+        train_start(tmp_path / "model", StartOptions(phases=(Phase("see", SEE, 2, 1, 1e-3, 2),)))
 
 
 def test_foreign_folders_and_wrong_settings_are_refused(tmp_path: Path) -> None:
@@ -91,5 +92,7 @@ def test_foreign_folders_and_wrong_settings_are_refused(tmp_path: Path) -> None:
     assert (tmp_path / "thesis.txt").read_text() == "keep me"
     with pytest.raises(ToyWorldError, match="Unknown model family 'gpt'"):
         StartOptions(family="gpt")
-    with pytest.raises(ToyWorldError, match="rows has to be positive, not 0"):
-        StartOptions(rows=0)
+    with pytest.raises(ToyWorldError, match="Phase 'see': rows has to be positive, not 0"):
+        Phase("see", SEE, 0, 1, 1e-3, 2)
+    with pytest.raises(ToyWorldError, match="needs one phase"):
+        StartOptions(phases=())

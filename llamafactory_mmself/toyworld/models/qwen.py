@@ -85,7 +85,9 @@ def _qwen2(text: dict[str, Any], ids: dict[str, int]):
         "hidden_size": HIDDEN_SIZE,
         "initializer_range": INITIALIZER_RANGE,
     }
-    return Qwen2VLConfig(text_config=text, vision_config=vision, **ids)
+    # As in the small Qwen2-VL. A tiny model then learns in minutes to copy what it reads.
+    text |= {"num_key_value_heads": text["num_attention_heads"], "tie_word_embeddings": True}
+    return Qwen2VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
 
 
 def _qwen2_5(text: dict[str, Any], ids: dict[str, int]):
