@@ -14,7 +14,6 @@ from typing import TYPE_CHECKING, Literal
 from ..data.questions import Question as Row
 from .choices import NOTHING, asked, holds, letter, option
 from .errors import ToyWorldError
-from .rationales import tally
 from .scenes import COLOURS, DIRECTIONS, ROW_NAMES, SHAPES, Question, Scene, Thing, answer, draw
 
 
@@ -40,12 +39,13 @@ Form = Literal[
 _COLOUR, _SHAPE = "|".join(COLOURS), "|".join(SHAPES)
 _THING = rf"an? (?:{_COLOUR}) (?:{_SHAPE})"
 _CELL = rf"(?:{_THING}|nothing)"
-_STEP = rf"(?:(?:{_COLOUR}) (?:{_SHAPE})|nothing) \d+"
 _TARGET = rf"(?:(?P<colour>{_COLOUR}) )?(?P<shape>shape|{_SHAPE})"
 _FORMS: dict[Form, str] = {
     "row": rf"The (?P<name>top|middle|bottom) row holds (?P<cells>{_CELL}(?:, then {_CELL})*)\.",
-    "list": rf"I go through the picture row by row, from left to right, and find (?P<found>{_THING}(?:, {_THING})*)\.",
-    "tally": rf"I count {_TARGET}s: (?P<steps>{_STEP}(?:, {_STEP})*)\.",
+    "list": (
+        rf"I (?:count {_TARGET}s:|go through the picture row by row, from left to right, and find) "
+        rf"(?P<found>none|{_THING}(?:, {_THING})*)\."
+    ),
     "there": rf"(?:Yes, there|There) is an? {_TARGET}\.",
     "not there": rf"(?:No, there|There) is no {_TARGET}\.",
     "count": rf"There (?:is|are) (?P<number>\d+|no) {_TARGET}s?\.",
@@ -208,9 +208,6 @@ def _named(sentence: Sentence) -> list[Thing]:
         return [thing for thing in _cells(parts["cells"]) if thing]
     if sentence.form == "list":
         return [Thing.parse(text.split(" ", 1)[1]) for text in re.findall(_THING, parts["found"].lower())]
-    if sentence.form == "tally":
-        steps = (step.rpartition(" ")[0] for step in parts["steps"].lower().split(", "))
-        return [Thing.parse(text) for text in steps if text != NOTHING]
     named = []
     if sentence.form in ("relation", "neighbour") and (thing := _thing(parts.get("what", NOTHING))):
         named.append(thing)
@@ -233,10 +230,6 @@ def _judge_row(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
 def _judge_list(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
     things = [Thing.parse(text.split(" ", 1)[1]) for text in re.findall(_THING, parts["found"].lower())]
     return sorted(map(str, things)) == sorted(map(str, _target("count", parts).matches(scene)))
-
-
-def _judge_tally(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
-    return parts["steps"].lower() == tally(_target("count", parts), scene)
 
 
 def _judge_count(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
@@ -283,7 +276,6 @@ def _judge_plan(parts: dict[str, str], scene: Scene, row: Row | None) -> None:
 _JUDGES: dict[Form, Callable[[dict[str, str], Scene, Row | None], bool | None]] = {
     "row": _judge_row,
     "list": _judge_list,
-    "tally": _judge_tally,
     "count": _judge_count,
     "there": _judge_there,
     "not there": _judge_not_there,

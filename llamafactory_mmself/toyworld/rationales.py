@@ -17,17 +17,9 @@ def rationale(question: Question, scene: Scene) -> str:
     if question.kind == "relation":
         direction = str(question.direction)
         return f"{direction[0].upper()}{direction[1:]} the {question.target} is {answer(question, scene)}."
-    return f"I count {question.target}s: {tally(question, scene)}. That makes {len(question.matches(scene))}."
-
-
-def tally(question: Question, scene: Scene) -> str:
-    """Goes through the places and counts: "red circle 1, nothing 1, red square 2"."""
-    found, steps = question.matches(scene), []
-    number = 0
-    for thing in scene.cells:
-        number += thing in found if thing else 0
-        steps.append(f"{thing or 'nothing'} {number}")
-    return ", ".join(steps)
+    found = question.matches(scene)
+    named = ", ".join(f"a {thing}" for thing in found) or "none"
+    return f"I count {question.target}s: {named}. That makes {len(found)}."
 
 
 def tagged_answer(question: Question, scene: Scene) -> str:

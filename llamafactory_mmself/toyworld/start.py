@@ -20,7 +20,7 @@ from .scenes import Scene, caption, contradict
 
 # Shares of the forms among rows to see by, to reason by, and to follow every prompt by.
 SEE = {"caption": 1.0}
-REASON = {"cot": 0.8, "caption": 0.2}
+REASON = {"cot": 0.9, "caption": 0.1}
 FOLLOW = {
     "direct": 0.06,
     "cot": 0.44,

@@ -52,7 +52,7 @@ class Phase:
 
 PHASES = (
     Phase("see", SEE, 2000, 3, 1.5e-3, 8),
-    Phase("reason", REASON, 4000, 3, 1.2e-3, 8),
+    Phase("reason", REASON, 4000, 5, 1.2e-3, 8),
     Phase("follow", FOLLOW, 2500, 2, 8e-4, 8),
 )
 
