@@ -139,12 +139,12 @@ def collect(work: Path, seeds: Sequence[int], variants: Sequence[Variant]) -> di
         last = [_last_round(run) for run in runs]
         before = [_greedy(work / f"seed{seed}" / variant.recipe, 0) for seed in seeds]
         after = [_greedy(run, number) for run, number in zip(runs, last, strict=True)]
-        gains = [_share(late) - _share(early) for early, late in zip(before, after, strict=True)]
+        gains = [_mean(late) - _mean(early) for early, late in zip(before, after, strict=True)]
         row = {
             "variant": asdict(variant),
             "rounds": last[0],
-            "start": [_share(values) for values in before],
-            "accuracy": [_share(values) for values in after],
+            "start": [_mean(values) for values in before],
+            "accuracy": [_mean(values) for values in after],
             "unparsed": [_unparsed(run, number) for run, number in zip(runs, last, strict=True)],
             "gains": gains,
             "gain": _gain(before, after),
@@ -166,8 +166,7 @@ def collect(work: Path, seeds: Sequence[int], variants: Sequence[Variant]) -> di
 def _gain(before: list[list[bool]], after: list[list[bool]]) -> dict[str, float]:
     """Mean gain over all seeds and its interval, paired over questions."""
     pairs = list(zip(before, after, strict=True))
-    mean = sum(_share(late) - _share(early) for early, late in pairs) / len(pairs)
-    return {"mean": mean, **asdict(bootstrap_gains(pairs))}
+    return {"mean": _mean([_mean(late) - _mean(early) for early, late in pairs]), **asdict(bootstrap_gains(pairs))}
 
 
 def _selection(runs: list[Path], last: list[int], greedy: list[list[bool]]) -> dict[str, Any] | None:
@@ -176,7 +175,7 @@ def _selection(runs: list[Path], last: list[int], greedy: list[list[bool]]) -> d
     if not all(file.exists() for file in files):
         return None
     selected = [_correct(file) for file in files]
-    return {"accuracy": [_share(values) for values in selected], "gain": _gain(greedy, selected)}
+    return {"accuracy": [_mean(values) for values in selected], "gain": _gain(greedy, selected)}
 
 
 def _last_round(run: Path) -> int:
@@ -195,10 +194,6 @@ def _correct(file: Path) -> list[bool]:
 def _unparsed(run: Path, number: int) -> int:
     rows = read_jsonl(run / f"iter{number}" / "checked_test_greedy.jsonl")
     return sum(not row["verdict"]["parsed"] for row in rows)
-
-
-def _share(values: Sequence[bool]) -> float:
-    return sum(values) / len(values)
 
 
 def table(results: dict[str, Any]) -> str:

@@ -49,22 +49,24 @@ def project_root() -> Path:
     return ROOT
 
 
+def beside(root: Path, name: str, what: str) -> Path:
+    """A folder that lies beside a checkout, never inside it; without it the test is skipped, with the reason."""
+    folder = root.parent / "shared" / name
+    if not folder.is_dir():
+        pytest.skip(f"needs {what}, which are not part of this project: no folder {folder}")
+    return folder
+
+
 @pytest.fixture(scope="session")
 def shared_data(project_root: Path) -> Path:
-    """Real rows and photos of public projects; they lie beside a checkout, never inside it."""
-    folder = project_root.parent / "shared" / "data"
-    if not folder.is_dir():
-        pytest.skip(f"needs the data sets of public projects, which are not part of this one: no folder {folder}")
-    return folder
+    """Real rows and photos of public projects."""
+    return beside(project_root, "data", "the data sets of public projects")
 
 
 @pytest.fixture(scope="session")
 def shared_golden(project_root: Path) -> Path:
-    """Cases computed with the published code; they lie beside a checkout, never inside it."""
-    folder = project_root.parent / "shared" / "golden"
-    if not folder.is_dir():
-        pytest.skip(f"needs the published code's cases, which are not part of this project: no folder {folder}")
-    return folder
+    """Cases computed with the published code."""
+    return beside(project_root, "golden", "the published code's cases")
 
 
 @pytest.fixture(scope="session")

@@ -22,18 +22,7 @@ if TYPE_CHECKING:
 
 
 Form = Literal[
-    "row",
-    "list",
-    "tally",
-    "there",
-    "not there",
-    "count",
-    "relation",
-    "neighbour",
-    "verdict",
-    "answer",
-    "total",
-    "plan",
+    "row", "list", "there", "not there", "count", "relation", "neighbour", "verdict", "answer", "total", "plan"
 ]
 
 _COLOUR, _SHAPE = "|".join(COLOURS), "|".join(SHAPES)

@@ -11,14 +11,13 @@ SECTIONS = ("SUMMARY", "CAPTION", "REASONING", "CONCLUSION")
 
 def rationale(question: Question, scene: Scene) -> str:
     """Explains the true answer in one or two sentences; the question must have an answer in this scene."""
+    found = question.matches(scene)
+    named = ", ".join(f"a {thing}" for thing in found) or "none"
     if question.kind == "describe":
-        named = ", ".join(f"a {thing}" for thing in scene.things)
         return f"I go through the picture row by row, from left to right, and find {named}."
     if question.kind == "relation":
         direction = str(question.direction)
         return f"{direction[0].upper()}{direction[1:]} the {question.target} is {answer(question, scene)}."
-    found = question.matches(scene)
-    named = ", ".join(f"a {thing}" for thing in found) or "none"
     return f"I count {question.target}s: {named}. That makes {len(found)}."
 
 

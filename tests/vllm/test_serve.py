@@ -36,8 +36,8 @@ def test_greedy_answers_are_those_of_the_hf_engine(sampler, engines, tiny_models
     hf = engines(name="hf", model=str(tiny_models("qwen2_vl")), template="qwen2_vl")
     pairs = zip(sampler.generate(requests, GREEDY, 0), hf.generate(requests, GREEDY, 0), strict=True)
     for (one,), (other,) in pairs:
-        # The server keeps back the bytes of a character that is not complete when the tokens end.
-        assert one.text.rstrip("\ufffd") == other.text.rstrip("\ufffd")
+        # The server may keep back a character that is not complete when the tokens end; all else is the same.
+        assert other.text in (one.text, one.text + "\ufffd")
         assert (one.prompt_tokens, one.finish_reason) == (other.prompt_tokens, other.finish_reason)
         assert one.logprobs == pytest.approx(other.logprobs, abs=1e-4)
 
