@@ -126,7 +126,7 @@ setup(
     ],
     python_requires=">=3.11",
     packages=find_packages(include=[PACKAGE, f"{PACKAGE}.*"]),
-    package_data={PACKAGE: ["py.typed", "**/*.txt", "**/*.json", "**/*.yaml"]},
+    package_data={PACKAGE: ["py.typed", "**/*.txt", "**/*.json", "**/*.yaml", "toyworld/base/*"]},
     data_files=[("", ["llamafactory_mmself_autoload.pth"])],
     distclass=DataInEditableWheels,
     cmdclass={"install_data": InstallBesidePackages},

@@ -33,7 +33,6 @@ TARGETS = (
     "llamafactory.train.tuner",
     "llamafactory.data.converter",
     "llamafactory.data.template",
-    "llamafactory.data.mm_plugin",
 )
 
 _MODES = {"": "auto", "auto": "auto", "on": "auto", "manual": "manual", "off": "off"}

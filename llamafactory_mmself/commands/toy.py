@@ -4,17 +4,24 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 
-# What can be set for each phase of the start.
+if TYPE_CHECKING:
+    from ..toyworld.training import Phase
+    from ..toyworld.world import WorldOptions
+
+
+# What can be set for each phase of a training.
 _PER_PHASE = (
-    ("rows", int, "rows, one scene each"),
-    ("epochs", float, "passes over the rows; more make a stronger start"),
+    ("rows", int, "rows to train on"),
+    ("epochs", float, "passes over the rows"),
     ("learning_rate", float, "its peak"),
     ("batch_size", int, "rows a step"),
+    ("careless", float, "share of careless reasoning among the answers, from 0 to 1; more make a weaker model"),
 )
 
 
@@ -25,6 +32,7 @@ def add(commands: Any) -> None:
     _add_data(toys)
     _add_model(toys)
     _add_start(toys)
+    _add_base(toys)
     _add_sheet(toys)
 
 
@@ -49,27 +57,44 @@ def _add_model(toys: Any) -> None:
 
 
 def _add_start(toys: Any) -> None:
-    from ..toyworld.training import PHASES, StartOptions
+    from ..toyworld.training import START
 
-    default = StartOptions()
-    names = ", ".join(phase.name for phase in PHASES)
     start = toys.add_parser(
         "start",
         help="train a weak model with LLaMA-Factory that follows every method's prompts",
-        description=f"Trains the starting model in phases: {names}. Options with several values take one for each.",
+        description="Trains a base model on few rows, some of them careless: the weak model that methods start from.",
     )
-    start.add_argument("--out", required=True, type=Path, help="folder to write the model to")
-    start.add_argument("--family", default=default.family, help="of the tiny model (default: %(default)s)")
-    start.add_argument("--model", type=Path, help="start from this model of `mmself toy model`; --family as its own")
-    start.add_argument("--data", type=Path, help="folder of `mmself toy data`: take its grid and picture size")
-    for name, kind, about in _PER_PHASE:
-        values = [getattr(phase, name) for phase in PHASES]
-        shown = " ".join(f"{value:g}" for value in values)
-        start.add_argument(
-            f"--{name}", type=kind, nargs=len(PHASES), default=values, help=f"{about} (default: {shown})"
-        )
-    start.add_argument("--seed", type=int, default=0, help="seed of weights, rows and training (default: 0)")
+    _add_training(start, START)
+    start.add_argument(
+        "--model", type=Path, help="base model, of `mmself toy base` (default: the one that is shipped)"
+    )
     start.set_defaults(run=_start)
+
+
+def _add_base(toys: Any) -> None:
+    from ..toyworld.training import BASE
+
+    base = toys.add_parser(
+        "base",
+        help="train a base model from random weights; takes most of an hour on a CPU",
+        description=f"Trains in phases: {', '.join(phase.name for phase in BASE)}. Options take one value a phase.",
+    )
+    _add_training(base, BASE)
+    base.add_argument("--model", type=Path, help="model of `mmself toy model` to start from (default: random weights)")
+    base.set_defaults(run=_base)
+
+
+def _add_training(parser: argparse.ArgumentParser, phases: Sequence[Phase]) -> None:
+    parser.add_argument("--out", required=True, type=Path, help="folder to write the model to")
+    parser.add_argument("--family", default="qwen2_vl", help="of the tiny model (default: %(default)s)")
+    parser.add_argument("--data", type=Path, help="folder of `mmself toy data`: take its grid and picture size")
+    for name, kind, about in _PER_PHASE:
+        values = [getattr(phase, name) for phase in phases]
+        shown = " ".join(f"{value:g}" for value in values)
+        parser.add_argument(
+            f"--{name}", type=kind, nargs=len(phases), default=values, help=f"{about} (default: {shown})"
+        )
+    parser.add_argument("--seed", type=int, default=0, help="seed of weights, rows and training (default: 0)")
 
 
 def _add_sheet(toys: Any) -> None:
@@ -102,23 +127,33 @@ def _model(options: argparse.Namespace) -> int:
 
 
 def _start(options: argparse.Namespace) -> int:
-    from ..toyworld.training import PHASES, StartOptions, train_start
+    from ..toyworld.training import START, shipped_base
+
+    return _train(options, START, options.model or shipped_base(options.family, _world(options)))
+
+
+def _base(options: argparse.Namespace) -> int:
+    from ..toyworld.training import BASE
+
+    return _train(options, BASE, options.model)
+
+
+def _train(options: argparse.Namespace, phases: Sequence[Phase], model: Path | None) -> int:
+    from ..toyworld.training import TrainingOptions, train_model
+
+    changed = [
+        replace(phase, **{name: getattr(options, name)[number] for name, _, _ in _PER_PHASE})
+        for number, phase in enumerate(phases)
+    ]
+    training = TrainingOptions(options.family, model, tuple(changed), _world(options), options.seed)
+    print(train_model(options.out, training))
+    return 0
+
+
+def _world(options: argparse.Namespace) -> WorldOptions:
     from ..toyworld.world import WorldOptions, world_of
 
-    changes = {name: getattr(options, name) for name, _, _ in _PER_PHASE}
-    phases = [
-        replace(phase, **{name: values[number] for name, values in changes.items()})
-        for number, phase in enumerate(PHASES)
-    ]
-    start = StartOptions(
-        family=options.family,
-        model=options.model,
-        phases=tuple(phases),
-        world=world_of(options.data) if options.data else WorldOptions(),
-        seed=options.seed,
-    )
-    print(train_start(options.out, start))
-    return 0
+    return world_of(options.data) if options.data else WorldOptions()
 
 
 def _sheet(options: argparse.Namespace) -> int:

@@ -23,6 +23,7 @@ from .steps import LoopError
 
 _POLL = 0.5  # seconds between looks at a child process
 _TAIL = 25  # lines of a failed command's log that an error shows
+_ENTRY = 4096  # bytes; a line of the training log is shorter
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "model.safetensors", "pytorch_model.bin")
 _WEIGHT_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
@@ -158,7 +159,9 @@ def _watch(child: subprocess.Popen[bytes], progress: Path | None) -> None:
         time.sleep(_POLL)
         if progress is None or not progress.exists():
             continue
-        last = progress.read_text(encoding="utf-8", errors="replace").strip().rpartition("\n")[2]
+        with open(progress, "rb") as file:
+            file.seek(max(0, os.fstat(file.fileno()).st_size - _ENTRY))
+            last = file.read().strip().rpartition(b"\n")[2]
         try:
             entry = json.loads(last)
             step, total = entry["current_steps"], entry["total_steps"]

@@ -16,7 +16,7 @@ from .scenes import COLOURS, SHAPES, Kind, Question, Scene, Thing, answer, quest
 
 
 # How often each category is asked where the scene allows it.
-CATEGORIES: dict[Kind, float] = {"count": 0.7, "relation": 0.1, "absent": 0.1, "present": 0.1}
+CATEGORIES: dict[Kind, float] = {"count": 0.55, "relation": 0.15, "absent": 0.15, "present": 0.15}
 OPTIONS = 4
 NOTHING = "nothing"
 _THINGS = tuple(Thing(colour, shape) for colour in COLOURS for shape in SHAPES)
@@ -42,9 +42,14 @@ def scene_of(row: Row) -> Scene:
     return Scene.parse(row.extra["scene"])
 
 
+def about_options(question: Question) -> bool:
+    """Whether only the options say what is to be looked for."""
+    return question.kind in ("absent", "present")
+
+
 def holds(question: Question, option: str, scene: Scene) -> bool:
     """Whether an option answers the question rightly in this scene."""
-    if question.kind in ("absent", "present"):
+    if about_options(question):
         there = option in {str(thing) for thing in scene.things}
         return there == (question.kind == "present")
     return option == str(answer(question, scene)).removeprefix("a ")

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from ..data.questions import Question as Row
 from .choices import NOTHING, asked, holds, letter, option
 from .errors import ToyWorldError
-from .scenes import COLOURS, DIRECTIONS, ROW_NAMES, SHAPES, Question, Scene, Thing, answer, draw
+from .scenes import COLOURS, COLUMN_NAMES, DIRECTIONS, ROW_NAMES, SHAPES, Question, Scene, Thing, answer, draw
 
 
 if TYPE_CHECKING:
@@ -22,24 +22,29 @@ if TYPE_CHECKING:
 
 
 Form = Literal[
-    "row", "list", "there", "not there", "count", "relation", "neighbour", "verdict", "answer", "total", "plan"
+    "row", "list", "scan", "there", "not there", "count", "relation", "neighbour", "verdict", "answer", "total", "plan"
 ]
 
 _COLOUR, _SHAPE = "|".join(COLOURS), "|".join(SHAPES)
 _THING = rf"an? (?:{_COLOUR}) (?:{_SHAPE})"
 _CELL = rf"(?:{_THING}|nothing)"
+_STEP = rf"{_CELL} (?:yes|no)"
+_PLACE = rf"(?:{'|'.join(ROW_NAMES[3])}) (?:{'|'.join(COLUMN_NAMES[3])})"
 _TARGET = rf"(?:(?P<colour>{_COLOUR}) )?(?P<shape>shape|{_SHAPE})"
 _FORMS: dict[Form, str] = {
     "row": rf"The (?P<name>top|middle|bottom) row holds (?P<cells>{_CELL}(?:, then {_CELL})*)\.",
     "list": (
-        rf"I (?:count {_TARGET}s:|go through the picture row by row, from left to right, and find) "
+        r"I go through the picture row by row, from left to right, and find "
         rf"(?P<found>none|{_THING}(?:, {_THING})*)\."
     ),
+    "scan": rf"I (?P<aim>count|look for an?) {_TARGET}s?: (?P<scanned>{_STEP}(?:, {_STEP})*)\.",
     "there": rf"(?:Yes, there|There) is an? {_TARGET}\.",
     "not there": rf"(?:No, there|There) is no {_TARGET}\.",
     "count": rf"There (?:is|are) (?P<number>\d+|no) {_TARGET}s?\.",
     "relation": rf"(?:(?P<what>{_CELL}) is|There is nothing) (?P<direction>{'|'.join(DIRECTIONS)}) the {_TARGET}\.",
-    "neighbour": rf"(?P<direction>{'|'.join(DIRECTIONS)}) the {_TARGET} is (?P<what>{_CELL})\.",
+    "neighbour": (
+        rf"(?P<direction>{'|'.join(DIRECTIONS)}) the {_TARGET}(?:, (?P<place>{_PLACE}),)? is (?P<what>{_CELL})\."
+    ),
     "verdict": r"\((?P<letter>[A-Z])\)(?: (?P<says>[^.]+?))? is (?P<verdict>right|wrong)\.",
     "answer": rf"(?:Answer: |CONCLUSION: )?\(?(?P<letter>[A-Z])\)?(?: (?:\d+|nothing|(?:{_COLOUR}) (?:{_SHAPE})))?\.?",
     "total": r"That makes (?P<number>\d+)\.",
@@ -179,6 +184,12 @@ def _cells(text: str) -> list[Thing | None]:
     return [_thing(cell) for cell in text.split(", then ")]
 
 
+def _steps(text: str) -> list[tuple[Thing | None, bool]]:
+    """What a scan says of each place: what is there, and whether it fits."""
+    said = [step.rpartition(" ") for step in text.lower().split(", ")]
+    return [(_thing(cell), verdict == "yes") for cell, _, verdict in said]
+
+
 def _thing(text: str) -> Thing | None:
     return None if text.lower() == "nothing" else Thing.parse(text.split(" ", 1)[1].lower())
 
@@ -195,6 +206,8 @@ def _named(sentence: Sentence) -> list[Thing]:
     _, parts = _read(sentence.text)
     if sentence.form == "row":
         return [thing for thing in _cells(parts["cells"]) if thing]
+    if sentence.form == "scan":
+        return [thing for thing, _ in _steps(parts["scanned"]) if thing]
     if sentence.form == "list":
         return [Thing.parse(text.split(" ", 1)[1]) for text in re.findall(_THING, parts["found"].lower())]
     named = []
@@ -218,7 +231,15 @@ def _judge_row(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
 
 def _judge_list(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
     things = [Thing.parse(text.split(" ", 1)[1]) for text in re.findall(_THING, parts["found"].lower())]
-    return sorted(map(str, things)) == sorted(map(str, _target("count", parts).matches(scene)))
+    return sorted(map(str, things)) == sorted(map(str, scene.things))
+
+
+def _judge_scan(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
+    """True when each place is seen and judged rightly, and none is left out before the search may end."""
+    target, said = _target("count", parts), _steps(parts["scanned"])
+    right = [(thing, thing is not None and target.fits(thing)) for thing in scene.cells]
+    found = parts["aim"].lower() != "count" and said[-1][1]
+    return said == right[: len(said)] and (found or len(said) == len(right))
 
 
 def _judge_count(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
@@ -232,6 +253,14 @@ def _judge_there(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
 
 def _judge_not_there(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
     return not _judge_there(parts, scene, row)
+
+
+def _judge_neighbour(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
+    question = _target("relation", parts)
+    if not _judge_relation(parts, scene, row) or "place" not in parts:
+        return _judge_relation(parts, scene, row)
+    place = scene.beside(scene.cells.index(question.matches(scene)[0]), str(question.direction))
+    return place is not None and scene.place_name(place) == parts["place"].lower()
 
 
 def _judge_relation(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
@@ -265,11 +294,12 @@ def _judge_plan(parts: dict[str, str], scene: Scene, row: Row | None) -> None:
 _JUDGES: dict[Form, Callable[[dict[str, str], Scene, Row | None], bool | None]] = {
     "row": _judge_row,
     "list": _judge_list,
+    "scan": _judge_scan,
     "count": _judge_count,
     "there": _judge_there,
     "not there": _judge_not_there,
     "relation": _judge_relation,
-    "neighbour": _judge_relation,
+    "neighbour": _judge_neighbour,
     "verdict": _judge_verdict,
     "answer": _judge_answer,
     "total": _judge_total,

@@ -28,6 +28,7 @@ COLOURS = {
 SHAPES = ("circle", "square", "triangle")
 DIRECTIONS = {"left of": (0, -1), "right of": (0, 1), "above": (-1, 0), "below": (1, 0)}
 ROW_NAMES = {2: ("top", "bottom"), 3: ("top", "middle", "bottom")}
+COLUMN_NAMES = {2: ("left", "right"), 3: ("left", "centre", "right")}
 
 Kind = Literal["count", "exists", "relation", "describe", "absent", "present"]
 _TARGET = rf"(?:(?P<colour>{'|'.join(COLOURS)}) )?(?P<shape>shape|{'|'.join(SHAPES)})"
@@ -104,12 +105,22 @@ class Scene:
         """The shapes that are there, row by row."""
         return tuple(thing for thing in self.cells if thing is not None)
 
-    def neighbour(self, thing: Thing, direction: str) -> Thing | None:
-        """What lies next to `thing` in a direction of `DIRECTIONS`; None for an empty place or the edge."""
-        row, column = divmod(self.cells.index(thing), self.columns)
+    def beside(self, place: int, direction: str) -> int | None:
+        """The place next to a place in a direction of `DIRECTIONS`; None beyond the edge."""
+        row, column = divmod(place, self.columns)
         row, column = row + DIRECTIONS[direction][0], column + DIRECTIONS[direction][1]
         inside = 0 <= row < self.rows and 0 <= column < self.columns
-        return self.cells[row * self.columns + column] if inside else None
+        return row * self.columns + column if inside else None
+
+    def neighbour(self, thing: Thing, direction: str) -> Thing | None:
+        """What lies next to `thing` in a direction of `DIRECTIONS`; None for an empty place or the edge."""
+        place = self.beside(self.cells.index(thing), direction)
+        return None if place is None else self.cells[place]
+
+    def place_name(self, place: int) -> str:
+        """For example "top left"."""
+        row, column = divmod(place, self.columns)
+        return f"{ROW_NAMES[self.rows][row]} {COLUMN_NAMES[self.columns][column]}"
 
 
 @dataclass(frozen=True)
@@ -155,9 +166,13 @@ class Question:
                 return cls(kind, parts.get("colour"), shape, parts.get("direction"))
         raise ToyWorldError(f"{text!r} is not a question of the toy world.")
 
+    def fits(self, thing: Thing) -> bool:
+        """Whether a thing has the colour and shape."""
+        return self.colour in (None, thing.colour) and self.shape in (None, thing.shape)
+
     def matches(self, scene: Scene) -> tuple[Thing, ...]:
         """The things of the scene that fit colour and shape."""
-        return tuple(t for t in scene.things if self.colour in (None, t.colour) and self.shape in (None, t.shape))
+        return tuple(thing for thing in scene.things if self.fits(thing))
 
 
 def random_scene(rng: Random, rows: int = 2, columns: int = 2, fill: float = 0.75) -> Scene:

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from PIL.ImageDraw import ImageDraw
 
 COLUMNS, ROWS = 4, 2
-_CARD, _GAP, _EDGE, _PICTURE = (400, 684), 28, 40, 220
+_CARD, _GAP, _EDGE, _PICTURE = (400, 830), 28, 40, 220
 _PAPER, _WHITE, _INK, _GREY, _RIGHT, _RIGHT_INK = "#f1ede4", "#ffffff", "#26282c", "#74777d", "#dff1e4", "#1c7a45"
 
 

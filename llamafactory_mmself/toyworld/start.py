@@ -1,40 +1,60 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rows for the weak start: few examples of every prompt that the methods use, about scenes of their own.
-
-A model that has seen them follows the prompts of all methods, often sees what is there, and is far from perfect.
-"""
+"""Rows that teach a tiny model every prompt that the methods use, about scenes of their own."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
 from ..data.questions import Question as Row
 from ..prompts import load_prompt
 from ..recipes.prompts import Prompts
 from . import forms
 from .choices import letter, random_question
+from .habits import overlook
 from .scenes import Scene, caption, contradict
 
 
-# Shares of the forms among rows to see by, to reason by, and to follow every prompt by.
+# Shares of the forms among rows to see by, to reason by, to follow every prompt by, and to grow careless by.
 SEE = {"caption": 1.0}
 REASON = {"cot": 0.9, "caption": 0.1}
 FOLLOW = {
-    "direct": 0.06,
-    "cot": 0.44,
-    "refine": 0.10,
-    "select": 0.10,
+    "direct": 0.05,
+    "cot": 0.30,
+    "refine": 0.12,
+    "select": 0.18,
     "answer": 0.12,
-    "answer_nocaption": 0.02,
+    "answer_nocaption": 0.03,
     "refute": 0.03,
     "refute_hint": 0.06,
     "refute_nocaption": 0.01,
     "refute_hint_nocaption": 0.02,
-    "correction": 0.02,
-    "caption": 0.02,
+    "correction": 0.05,
+    "caption": 0.03,
 }
+
+CARELESS = {
+    "direct": 0.05,
+    "cot": 0.33,
+    "refine": 0.06,
+    "select": 0.10,
+    "answer": 0.33,
+    "answer_nocaption": 0.02,
+    "refute": 0.02,
+    "refute_hint": 0.04,
+    "refute_nocaption": 0.01,
+    "refute_hint_nocaption": 0.01,
+    "correction": 0.02,
+    "caption": 0.01,
+}
+
+
+class Form(Protocol):
+    """A function of `forms` that answers a question."""
+
+    def __call__(self, row: Row, scene: Scene, thought: Scene | None = None) -> str | None: ...
 
 
 @dataclass(frozen=True)
@@ -48,8 +68,18 @@ class StartRow:
     target: str
 
 
-def start_rows(scenes: list[Scene], rng: Random, shares: dict[str, float] = FOLLOW) -> list[StartRow]:
-    """Makes one row a scene; kinds come in the proportions of `shares`, in random order."""
+def start_rows(
+    scenes: Sequence[Scene], rng: Random, shares: dict[str, float] = FOLLOW, careless: float = 0.0
+) -> list[StartRow]:
+    """Makes one row a scene; kinds come in the proportions of `shares`, in random order.
+
+    Args:
+        scenes: what the rows are about; the same scene may come again and gets another question.
+        rng: what is drawn from.
+        shares: of the kinds.
+        careless: share of careless reasoning (`habits.overlook`) among the answers to bare questions. What refines,
+            selects, refutes and corrects is true.
+    """
     total = sum(shares.values())
     kinds: list[str] = []
     passed = 0.0
@@ -57,37 +87,23 @@ def start_rows(scenes: list[Scene], rng: Random, shares: dict[str, float] = FOLL
         passed += share
         kinds += [kind] * (round(passed / total * len(scenes)) - len(kinds))
     rng.shuffle(kinds)
-    prompts = Prompts.load()
-    correction = load_prompt(None, "sherlock_correction.txt", ("question", "response"))
-    makers: dict[str, Callable[[Row, Scene, Random], tuple[str, str]]] = {
-        "direct": lambda row, scene, rng: (prompts.direct.fill(question=row.block), f"Answer: {row.answer}"),
-        "cot": lambda row, scene, rng: (prompts.cot.fill(question=row.block), str(forms.solution(row, scene))),
-        "refine": lambda row, scene, rng: _refine(row, scene, rng, prompts),
-        "select": lambda row, scene, rng: _select(row, scene, rng, prompts),
-        "correction": lambda row, scene, rng: (
-            correction.fill(question=row.block, response=wrong_answer(row, scene, rng, forms.tagged)),
-            str(forms.tagged(row, scene)),
-        ),
-        "caption": lambda row, scene, rng: (load_prompt(None, "caption.txt", ()).fill(), caption(scene)),
-    }
+    make = _Maker(rng, careless)
     rows = []
     for number, (kind, scene) in enumerate(zip(kinds, scenes, strict=True)):
         row = random_question(rng, scene, f"start-{number:05d}")
-        if kind in makers:
-            prompt, target = makers[kind](row, scene, rng)
-        else:
-            prompt, target = _stl(kind, row, scene, rng, prompts)
+        prompt, target = make.turn(kind, row, scene)
         rows.append(StartRow(row.id, kind, scene, f"<image>\n{prompt}", target))
     return rows
 
 
-def wrong_answer(
-    row: Row, scene: Scene, rng: Random, form: Callable[[Row, Scene], str | None] = forms.solution
-) -> str:
-    """An answer in the given form that ends in a wrong option, because one or two things are seen wrongly.
+def wrong_answer(row: Row, scene: Scene, rng: Random, form: Form = forms.solution) -> str:
+    """An answer in the given form that ends in a wrong option: out of carelessness, or as things are seen wrongly.
 
     Where no such mistake leads to a wrong option, the answer slips at the end: sound reasoning, wrong letter.
     """
+    thought = overlook(row, scene)
+    if thought and rng.random() < 0.7:
+        return str(form(row, scene, thought))
     for _ in range(50):
         seen = contradict(scene, rng)
         if rng.random() < 0.5:
@@ -99,25 +115,46 @@ def wrong_answer(
     return head + wrong + tail
 
 
-def _refine(row: Row, scene: Scene, rng: Random, prompts: Prompts) -> tuple[str, str]:
-    prompt = prompts.refine.fill(question=row.block, prediction=wrong_answer(row, scene, rng))
-    return prompt, str(forms.solution(row, scene))
+class _Maker:
+    """Makes a turn of any kind."""
 
+    def __init__(self, rng: Random, careless: float):
+        self.rng, self.careless = rng, careless
+        self.prompts = Prompts.load()
+        self.correction = load_prompt(None, "sherlock_correction.txt", ("question", "response"))
+        self.caption = load_prompt(None, "caption.txt", ()).fill()
 
-def _select(row: Row, scene: Scene, rng: Random, prompts: Prompts) -> tuple[str, str]:
-    right = rng.choice((1, 2))
-    shown = [str(forms.solution(row, scene))] * right + [wrong_answer(row, scene, rng) for _ in range(3 - right)]
-    rng.shuffle(shown)
-    candidates = [prompts.candidate.fill(number=str(n), solution=text) for n, text in enumerate(shown, start=1)]
-    return prompts.select.fill(question=row.block, candidates="\n".join(candidates)), f"Answer: {row.answer}"
+    def turn(self, kind: str, row: Row, scene: Scene) -> tuple[str, str]:
+        """What is asked and what to say."""
+        if kind == "caption":
+            return self.caption, caption(scene)
+        if kind == "refine":
+            filled = self.prompts.refine.fill(question=row.block, prediction=wrong_answer(row, scene, self.rng))
+            return filled, str(forms.solution(row, scene))
+        if kind == "select":
+            return self._select(row, scene), str(forms.direct(row, scene))
+        if kind == "correction":
+            response = wrong_answer(row, scene, self.rng, forms.tagged)
+            return self.correction.fill(question=row.block, response=response), str(forms.tagged(row, scene))
+        captioned = not kind.endswith("_nocaption")
+        prompt = getattr(self.prompts, kind)
+        if kind.startswith("refute"):
+            wrong = self.rng.choice(row.letters.replace(row.answer, ""))
+            right = {"right": f"({row.answer})"} if "hint" in kind else {}
+            filled = prompt.fill(question=row.block, wrong=f"({wrong})", **right)
+            return filled, str(forms.refutation(row, scene, wrong, captioned))
+        thought = overlook(row, scene) if self.rng.random() < self.careless else None
+        if kind.startswith("answer"):
+            return prompt.fill(question=row.block), str(forms.see_think_answer(row, scene, thought, captioned))
+        form = {"direct": forms.direct, "cot": forms.solution}[kind]
+        return prompt.fill(question=row.block), str(form(row, scene, thought))
 
-
-def _stl(kind: str, row: Row, scene: Scene, rng: Random, prompts: Prompts) -> tuple[str, str]:
-    captioned = not kind.endswith("_nocaption")
-    prompt = getattr(prompts, kind)
-    if kind.startswith("answer"):
-        return prompt.fill(question=row.block), str(forms.see_think_answer(row, scene, captioned))
-    wrong = rng.choice(row.letters.replace(row.answer, ""))
-    right = {"right": f"({row.answer})"} if "hint" in kind else {}
-    target = str(forms.refutation(row, scene, wrong, captioned))
-    return prompt.fill(question=row.block, wrong=f"({wrong})", **right), target
+    def _select(self, row: Row, scene: Scene) -> str:
+        right = self.rng.choice((1, 2))
+        shown = [str(forms.solution(row, scene))] * right
+        shown += [wrong_answer(row, scene, self.rng) for _ in range(3 - right)]
+        self.rng.shuffle(shown)
+        candidates = [
+            self.prompts.candidate.fill(number=str(n), solution=text) for n, text in enumerate(shown, start=1)
+        ]
+        return self.prompts.select.fill(question=row.block, candidates="\n".join(candidates))

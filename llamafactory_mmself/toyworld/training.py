@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Trains the weak starting model with LLaMA-Factory's stock `sft` stage."""
+"""Trains the toy world's models with LLaMA-Factory's stock `sft` stage: the base, and weak starts from it."""
 
 from __future__ import annotations
 
@@ -8,7 +8,9 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field, fields
+from itertools import islice
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -16,12 +18,12 @@ from typing import Any
 from ..files import FileError, read_json, write_json, write_text
 from .errors import ToyWorldError
 from .models import FAMILIES, TEMPLATES, build_tiny_model
-from .scenes import draw
-from .start import FOLLOW, REASON, SEE, StartRow, start_rows
+from .scenes import Scene, draw
+from .start import CARELESS, FOLLOW, REASON, SEE, StartRow, start_rows
 from .world import WorldOptions, scenes
 
 
-WORK = "start"  # a folder in the model's: random weights, and a folder a phase with data, train.yaml, train.log
+WORK = "training"  # a folder in the model's: random weights, and a folder a phase with data, train.yaml, train.log
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,7 @@ class Phase:
         epochs: passes over them.
         learning_rate: its peak; cosine decay after a short warm-up.
         batch_size: rows a step.
+        careless: share of careless reasoning among its answers, from 0 to 1.
     """
 
     name: str
@@ -43,35 +46,43 @@ class Phase:
     epochs: float
     learning_rate: float
     batch_size: int
+    careless: float = 0.0
 
     def __post_init__(self) -> None:
         for name in ("rows", "epochs", "learning_rate", "batch_size"):
             if getattr(self, name) <= 0:
                 raise ToyWorldError(f"Phase {self.name!r}: {name} has to be positive, not {getattr(self, name)}.")
+        if not 0 <= self.careless <= 1:
+            raise ToyWorldError(f"Phase {self.name!r}: careless is a share from 0 to 1, not {self.careless}.")
 
 
-PHASES = (
-    Phase("see", SEE, 2000, 1, 3e-3, 8),
-    Phase("reason", REASON, 4000, 2, 3e-3, 8),
-    Phase("follow", FOLLOW, 2500, 1.5, 2e-3, 8),
+# From random weights to a model that sees, reasons and follows every method's prompts, in a quarter of an hour.
+BASE = (
+    Phase("see", SEE, 3000, 1, 3e-3, 16),
+    Phase("reason", REASON, 16000, 1, 3e-3, 16),
+    Phase("follow", FOLLOW, 16000, 1, 3e-3, 16),
+    Phase("practise", FOLLOW, 16000, 1, 3e-3, 16),
 )
+# From the base to a model that is careless in half of its answers.
+START = (Phase("start", CARELESS, 1200, 2, 2e-3, 16, careless=0.9),)
 
 
 @dataclass(frozen=True)
-class StartOptions:
-    """How the weak start is made: it learns to see, then to reason, then to follow every method's prompts.
+class TrainingOptions:
+    """How a model is trained: phase by phase, each from the model of the one before.
 
     Attributes:
         family: of the tiny model; one of `models.FAMILIES`.
-        model: a folder of `mmself toy model` to start from; None builds one from `family` and `seed`.
-        phases: the trainings, each from the model of the one before.
+        model: what the first phase starts from, as `shipped_base`; None builds random weights from `family` and
+            `seed`.
+        phases: the trainings.
         world: grid and picture size; must be those of the data that the model will see.
         seed: of weights, rows and training.
     """
 
     family: str = "qwen2_vl"
     model: Path | None = None
-    phases: tuple[Phase, ...] = PHASES
+    phases: tuple[Phase, ...] = START
     world: WorldOptions = field(default_factory=WorldOptions)
     seed: int = 0
 
@@ -79,14 +90,29 @@ class StartOptions:
         if self.family not in FAMILIES:
             raise ToyWorldError(f"Unknown model family {self.family!r}. Choose one of: {', '.join(FAMILIES)}.")
         if not self.phases:
-            raise ToyWorldError("The start needs one phase of training at least.")
+            raise ToyWorldError("A training needs one phase at least.")
 
 
-def train_start(out: Path, options: StartOptions | None = None) -> Path:
+def shipped_base(family: str, world: WorldOptions) -> Path:
+    """The folder of the base model that comes with the package, trained by `mmself toy base` with its defaults.
+
+    Raises:
+        ToyWorldError: there is none for this family, grid or picture size.
+    """
+    plain = WorldOptions()
+    if family == "qwen2_vl" and (world.rows, world.columns, world.size) == (plain.rows, plain.columns, plain.size):
+        return Path(__file__).parent / "base"
+    raise ToyWorldError(
+        f"No base model is shipped for {family} on a grid of {world.rows} x {world.columns} in {world.size} pixels. "
+        f"Train one with `mmself toy base --family {family}` (and --data) and name its folder with --model."
+    )
+
+
+def train_model(out: Path, options: TrainingOptions | None = None) -> Path:
     """Writes the rows, trains on them and leaves a complete checkpoint in `out`.
 
-    `out/start/` keeps what went in: random weights, and for each phase rows with pictures, `train.yaml` and
-    `train.log`. A model that was finished with the same options is left as it is.
+    `out/training/` keeps what went in: random weights, and for each phase rows with pictures, `train.yaml` and
+    `train.log`. Phases that an earlier run finished with the same options are left as they are.
 
     Returns:
         `out`.
@@ -94,35 +120,68 @@ def train_start(out: Path, options: StartOptions | None = None) -> Path:
     Raises:
         ToyWorldError: `out` holds something else, or training failed; the text ends with the log's last lines.
     """
-    options = options or StartOptions()
+    options = options or TrainingOptions()
     out = Path(out).resolve()
-    work, marker = out / WORK, out / WORK / "start.json"
+    work, marker = out / WORK, out / WORK / "options.json"
     made_from = json.loads(json.dumps(asdict(options), default=str))
-    if out.exists() and any(out.iterdir()):
-        if not marker.is_file():
-            raise ToyWorldError(f"{out} is not empty and holds no model of `mmself toy start`. Choose another folder.")
-        if read_json(marker) == {"options": made_from, "finished": True}:
-            return out
-        if options.model is not None and Path(options.model).resolve().is_relative_to(out):
-            raise ToyWorldError(f"{options.model} lies in {out}, which is written anew. Choose another folder.")
-        shutil.rmtree(out)
-    write_json(marker, {"options": made_from, "finished": False})
-    model = Path(options.model or build_tiny_model(options.family, work / "random", seed=options.seed)).resolve()
+    done = _keep_finished(out, marker, made_from)
+    write_json(marker, {"options": made_from, "finished": done})
+    model = Path(options.model or work / "random").resolve()
+    if options.model is None and not done:
+        build_tiny_model(options.family, model, seed=options.seed)
     rng = Random(f"{options.seed}/start")
-    source = scenes("start", rng, options.world.rows, options.world.columns)
+    source = _scenes(rng, options.world)
     for number, phase in enumerate(options.phases):
-        rows = start_rows([next(source) for _ in range(phase.rows)], rng, phase.shares)
-        last = number == len(options.phases) - 1
-        result = out if last else work / phase.name / "model"
-        _train(phase, rows, model, result, work, options)
-        if number:
-            shutil.rmtree(model)
+        rows = start_rows(list(islice(source, phase.rows)), rng, phase.shares, phase.careless)
+        result = out if number == len(options.phases) - 1 else work / phase.name / "model"
+        if number >= done:
+            _train(phase, rows, model, result, work, options)
+            write_json(marker, {"options": made_from, "finished": number + 1})
         model = result
-    write_json(marker, {"options": made_from, "finished": True})
+    for phase in options.phases[:-1]:
+        shutil.rmtree(work / phase.name / "model", ignore_errors=True)
     return out
 
 
-def training_config(phase: Phase, model: Path, data: Path, out: Path, options: StartOptions) -> dict[str, Any]:
+def _keep_finished(out: Path, marker: Path, made_from: dict[str, Any]) -> int:
+    """The number of phases that an earlier run finished with these options; what else it wrote is removed."""
+    if not out.exists() or not any(out.iterdir()):
+        return 0
+    if not marker.is_file():
+        raise ToyWorldError(
+            f"{out} is not empty and holds no model of `mmself toy start` or `mmself toy base`. Choose another folder."
+        )
+    earlier = read_json(marker)
+    done = int(earlier["finished"])
+    if earlier["options"] == made_from and done == len(made_from["phases"]):
+        return done
+    same = {**earlier["options"], "phases": earlier["options"]["phases"][:done]}
+    if same != {**made_from, "phases": made_from["phases"][:done]} or done >= len(made_from["phases"]):
+        done = 0
+    if made_from["model"] and Path(made_from["model"]).resolve().is_relative_to(out):
+        raise ToyWorldError(f"{made_from['model']} lies in {out}, which is written anew. Choose another folder.")
+    kept = {marker.name, "random", *(phase["name"] for phase in made_from["phases"][:done])} if done else set()
+    for path in (*out.iterdir(), *marker.parent.iterdir()):
+        if path == marker.parent or (path.parent == marker.parent and path.name in kept):
+            continue
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    return done
+
+
+def _scenes(rng: Random, world: WorldOptions) -> Iterator[Scene]:
+    """The scenes of the split again and again: each time round they get other questions."""
+    known: list[Scene] = []
+    try:
+        for scene in scenes("start", rng, world.rows, world.columns):
+            known.append(scene)
+            yield scene
+    except ToyWorldError:  # no more of them
+        while known:
+            yield from rng.sample(known, len(known))
+        raise
+
+
+def training_config(phase: Phase, model: Path, data: Path, out: Path, options: TrainingOptions) -> dict[str, Any]:
     """The keys of a phase's training YAML: full tuning of everything, the vision tower too."""
     return {
         "model_name_or_path": str(model),
@@ -136,6 +195,7 @@ def training_config(phase: Phase, model: Path, data: Path, out: Path, options: S
         "dataset_dir": str(data),
         "media_dir": str(data),
         "cutoff_len": 1024,
+        "preprocessing_num_workers": 2,
         "output_dir": str(out),
         "per_device_train_batch_size": phase.batch_size,
         **_by_length(),
@@ -146,7 +206,7 @@ def training_config(phase: Phase, model: Path, data: Path, out: Path, options: S
         "use_muon": True,  # tiny models learn from less than half the rows that AdamW takes
         "adam_beta2": 0.95,  # runs of a few hundred steps: the second moment has to follow quickly
         "save_strategy": "no",
-        "logging_steps": 10,
+        "logging_steps": 20,
         "report_to": "none",
         "seed": options.seed,
     }
@@ -160,7 +220,7 @@ def _by_length() -> dict[str, Any]:
     return {"group_by_length": True} if "group_by_length" in names else {"train_sampling_strategy": "group_by_length"}
 
 
-def _train(phase: Phase, rows: list[StartRow], model: Path, out: Path, work: Path, options: StartOptions) -> None:
+def _train(phase: Phase, rows: list[StartRow], model: Path, out: Path, work: Path, options: TrainingOptions) -> None:
     folder = work / phase.name
     _write_rows(folder / "data", rows, options.world.size)
     config = training_config(phase, model, folder / "data", out, options)
@@ -198,5 +258,5 @@ def _llamafactory(config: Path, log: Path) -> None:
     if done.returncode != 0:
         tail = "\n".join(log.read_text(encoding="utf-8", errors="replace").splitlines()[-8:])
         raise ToyWorldError(
-            f"Training the start ended with status {done.returncode}. Settings: {config}, log: {log}. Its end:\n{tail}"
+            f"Training the model ended with status {done.returncode}. Settings: {config}, log: {log}. Its end:\n{tail}"
         )

@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from llamafactory_mmself.toyworld.start import FOLLOW
-from llamafactory_mmself.toyworld.training import Phase, StartOptions, train_start
+from llamafactory_mmself.toyworld.training import Phase, TrainingOptions, train_model
 from llamafactory_mmself.toyworld.world import WorldOptions, write_world
 
 
@@ -46,7 +46,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def beginner(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A model that writes answers in the right form and guesses."""
     out = tmp_path_factory.mktemp("models") / "beginner"
-    return train_start(out, StartOptions(phases=(Phase("follow", FOLLOW, 200, 8, 2e-3, 8),)))
+    return train_model(out, TrainingOptions(phases=(Phase("follow", FOLLOW, 200, 8, 2e-3, 8),)))
 
 
 @pytest.fixture

@@ -2,8 +2,10 @@
 """The start's rows hold every prompt form with true targets, and LLaMA-Factory trains on them."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 import yaml
@@ -14,8 +16,8 @@ from llamafactory_mmself.toyworld import training
 from llamafactory_mmself.toyworld.errors import ToyWorldError
 from llamafactory_mmself.toyworld.language import sentences
 from llamafactory_mmself.toyworld.start import FOLLOW, SEE, start_rows
-from llamafactory_mmself.toyworld.training import Phase, StartOptions, train_start
-from llamafactory_mmself.toyworld.world import scenes, split_of
+from llamafactory_mmself.toyworld.training import Phase, TrainingOptions, train_model
+from llamafactory_mmself.toyworld.world import WorldOptions, scenes, split_of
 
 
 def some_rows(count: int = 300):
@@ -55,24 +57,69 @@ def test_the_same_seed_gives_the_same_rows() -> None:
     assert some_rows(50) == some_rows(50)
 
 
+def test_careless_rows_answer_wrongly_and_only_bare_questions_are_answered_so() -> None:
+    source = scenes("start", Random(0))
+    rows = start_rows([next(source) for _ in range(600)], Random(1), careless=0.5)
+    false = {row.kind for row in rows if any(said.true is False for said in sentences(row.target, row.scene))}
+    assert {"cot", "answer"} <= false <= {"direct", "cot", "answer", "answer_nocaption"}
+    wrong = [any(said.true is False for said in sentences(row.target, row.scene)) for row in rows if row.kind == "cot"]
+    assert 0.3 < sum(wrong) / len(wrong) < 0.5  # some questions leave no room for carelessness
+
+
 @pytest.mark.slow
-def test_llamafactory_trains_the_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_llamafactory_trains_a_base_and_a_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "model"
     numbers = ["--rows", "8", "16", "24", "--epochs", "1", "1", "1", "--batch_size", "8", "16", "24"]
-    (out / "start").mkdir(parents=True)
-    (out / "start" / "start.json").write_text('{"finished": false}')  # an earlier run was cut off
-    assert main(["toy", "start", "--out", str(out), *numbers]) == 0
+    assert main(["toy", "base", "--out", str(out), *numbers]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(out)
     for name in ("config.json", "model.safetensors", "tokenizer.json", "train_results.json"):
         assert (out / name).is_file()
     for phase, count in (("see", 8), ("reason", 16), ("follow", 24)):
-        folder = out / "start" / phase
+        folder = out / "training" / phase
         config = yaml.safe_load((folder / "train.yaml").read_text())
         assert (config["stage"], config["finetuning_type"], config["freeze_vision_tower"]) == ("sft", "full", False)
         assert len(json.loads((folder / "data" / "rows.json").read_text())) == count
         assert "train_loss" in (folder / "train.log").read_text()
-    assert json.loads((out / "start" / "start.json").read_text())["options"]["phases"][2]["rows"] == 24
-    assert sorted(path.name for path in (out / "start").glob("*/model")) == []
+    assert json.loads((out / "training" / "options.json").read_text())["options"]["phases"][2]["rows"] == 24
+    assert sorted(path.name for path in (out / "training").glob("*/model")) == []
+    start = tmp_path / "start"
+    assert main(["toy", "start", "--model", str(out), "--out", str(start), "--rows", "16", "--careless", "1"]) == 0
+    assert (start / "model.safetensors").is_file()
+    assert not (start / "training" / "random").exists()
+
+
+def test_the_shipped_base_is_for_one_family_and_grid() -> None:
+    base = training.shipped_base("qwen2_vl", WorldOptions(seed=7))
+    assert {path.name for path in base.iterdir()} >= {"config.json", "model.safetensors", "tokenizer.json"}
+    with pytest.raises(ToyWorldError, match="No base model is shipped for llava on a grid of 2 x 2 in 56 pixels"):
+        training.shipped_base("llava", WorldOptions())
+    with pytest.raises(ToyWorldError, match=r"on a grid of 3 x 2 .* `mmself toy base --family qwen2_vl`"):
+        training.shipped_base("qwen2_vl", WorldOptions(rows=3))
+
+
+@pytest.mark.slow
+def test_a_training_cut_off_goes_on_with_its_phase(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    phases = tuple(Phase(name, SEE, 8, 1, 1e-3, 8) for name in ("first", "second"))
+    options, trained = TrainingOptions(phases=phases), []
+    real = training._train
+
+    def train(phase: Phase, *rest: Any) -> None:
+        trained.append(phase.name)
+        if trained == ["first", "second"]:
+            raise KeyboardInterrupt
+        real(phase, *rest)
+
+    monkeypatch.setattr(training, "_train", train)
+    with pytest.raises(KeyboardInterrupt):
+        train_model(tmp_path / "cut", options)
+    train_model(tmp_path / "cut", options)
+    train_model(tmp_path / "cut", options)  # finished: nothing to do
+    assert trained == ["first", "second", "second"]
+    train_model(tmp_path / "whole", options)
+    weights = [(tmp_path / name / "model.safetensors").read_bytes() for name in ("cut", "whole")]
+    assert weights[0] == weights[1]
+    train_model(tmp_path / "cut", replace(options, seed=1))
+    assert trained[-2:] == ["first", "second"]  # other options: all of it again
 
 
 def test_a_failed_training_ends_with_its_log(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,17 +129,19 @@ def test_a_failed_training_ends_with_its_log(tmp_path: Path, monkeypatch: pytest
     command.chmod(0o755)
     monkeypatch.setattr(training.sys, "executable", str(command.with_name("python")))
     with pytest.raises(ToyWorldError, match=r"ended with status 3\. Settings: .*train\.yaml(.|\n)*no such template"):
-        train_start(tmp_path / "model", StartOptions(phases=(Phase("see", SEE, 2, 1, 1e-3, 2),)))
+        train_model(tmp_path / "model", TrainingOptions(phases=(Phase("see", SEE, 2, 1, 1e-3, 2),)))
 
 
 def test_foreign_folders_and_wrong_settings_are_refused(tmp_path: Path) -> None:
     (tmp_path / "thesis.txt").write_text("keep me")
     with pytest.raises(ToyWorldError, match=r"holds no model of `mmself toy start`"):
-        train_start(tmp_path)
+        train_model(tmp_path)
     assert (tmp_path / "thesis.txt").read_text() == "keep me"
     with pytest.raises(ToyWorldError, match="Unknown model family 'gpt'"):
-        StartOptions(family="gpt")
+        TrainingOptions(family="gpt")
     with pytest.raises(ToyWorldError, match="Phase 'see': rows has to be positive, not 0"):
         Phase("see", SEE, 0, 1, 1e-3, 2)
+    with pytest.raises(ToyWorldError, match="careless is a share from 0 to 1, not 2"):
+        Phase("see", SEE, 1, 1, 1e-3, 2, careless=2)
     with pytest.raises(ToyWorldError, match="needs one phase"):
-        StartOptions(phases=())
+        TrainingOptions(phases=())

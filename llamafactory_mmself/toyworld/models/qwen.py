@@ -12,6 +12,8 @@ from .tokenizer import train_tokenizer
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerFast
 
+ROPE_THETA = 1e6  # as the large models; most of a head then compares contents at any distance
+
 _SPECIAL_TOKENS = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>"),
     *("<|vision_start|>", "<|vision_end|>", "<|vision_pad|>", "<|image_pad|>", "<|video_pad|>"),
@@ -77,7 +79,7 @@ def qwen_parts(family: str) -> Parts:
 def _qwen2(text: dict[str, Any], ids: dict[str, int]):
     from transformers import Qwen2VLConfig
 
-    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]}
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": ROPE_THETA, "mrope_section": [8, 12, 12]}
     vision = {
         "depth": 2,
         "embed_dim": VISION_HIDDEN_SIZE,
@@ -85,15 +87,15 @@ def _qwen2(text: dict[str, Any], ids: dict[str, int]):
         "hidden_size": HIDDEN_SIZE,
         "initializer_range": INITIALIZER_RANGE,
     }
-    # As in the small Qwen2-VL. A tiny model then learns in minutes to copy what it reads.
-    text |= {"num_key_value_heads": text["num_attention_heads"], "tie_word_embeddings": True}
+    # Tied as in the small Qwen2-VL. A tiny model then learns in minutes to copy what it reads.
+    text |= {"num_key_value_heads": text["num_attention_heads"], "tie_word_embeddings": True, "num_hidden_layers": 4}
     return Qwen2VLConfig(text_config=text, vision_config=vision, tie_word_embeddings=True, **ids)
 
 
 def _qwen2_5(text: dict[str, Any], ids: dict[str, int]):
     from transformers import Qwen2_5_VLConfig
 
-    text["rope_parameters"] = {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [8, 12, 12]}
+    text["rope_parameters"] = {"rope_type": "default", "rope_theta": ROPE_THETA, "mrope_section": [8, 12, 12]}
     vision = {
         "depth": 2,
         "hidden_size": VISION_HIDDEN_SIZE,
@@ -112,7 +114,7 @@ def _qwen3(text: dict[str, Any], ids: dict[str, int]):
 
     text["rope_parameters"] = {
         "rope_type": "default",
-        "rope_theta": 10000.0,
+        "rope_theta": ROPE_THETA,
         "mrope_section": [12, 10, 10],
         "mrope_interleaved": True,
     }
