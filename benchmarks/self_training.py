@@ -3,10 +3,11 @@
 
 For each seed a world is drawn and a weak model is started (`mmself toy data`, `mmself toy start`). Each variant is
 then a run of `mmself loop` on `examples/r3v/toy.yaml` or `examples/stl/toy.yaml` with some values changed; variants of
-a seed share the samples of round 0. Accuracy is greedy, on held-out questions that nothing was tuned on, and gains are
-paired over these questions. A JSON with all of it and a table go to `benchmarks/results`.
+a seed share the samples of round 0. What was finished before is kept: more seeds and variants can be added. Accuracy
+is greedy, on held-out questions that nothing was tuned on, and gains are paired over these questions. A JSON with all
+of it and a table go to `benchmarks/results`.
 
-    python benchmarks/self_training.py [--seeds 0 1 2] [--variants r3v star ...] [--jobs 2] [--work runs/benchmark]
+    python benchmarks/self_training.py [--seeds 0 1 2] [--variants r3v star ...] [--jobs 2] [--work DIR] [--table]
 """
 
 import argparse
@@ -71,8 +72,9 @@ def main() -> None:
     variants = [variant for variant in VARIANTS if variant.name in options.variants]
     work = options.work.resolve()
     threads = max(1, (os.cpu_count() or 1) // options.jobs)
-    with ThreadPoolExecutor(options.jobs) as pool:
-        list(pool.map(lambda seed: run_seed(work, seed, variants, threads), options.seeds))
+    if not options.table:
+        with ThreadPoolExecutor(options.jobs) as pool:
+            list(pool.map(lambda seed: run_seed(work, seed, variants, threads), options.seeds))
     results = collect(work, options.seeds, variants)
     target = RESULTS / f"self_training-{date.today()}"
     write_json(target.with_suffix(".json"), results)
@@ -87,6 +89,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--variants", nargs="+", default=names, choices=names, metavar="NAME", help=", ".join(names))
     parser.add_argument("--jobs", type=int, default=2, help="seeds at a time (default: 2)")
     parser.add_argument("--work", type=Path, default=ROOT / "runs" / "benchmark", help="folder of the runs")
+    parser.add_argument("--table", action="store_true", help="run nothing; put together what is finished")
     return parser.parse_args()
 
 
@@ -133,17 +136,22 @@ def _run(env: dict[str, str], log: Path, *arguments: Any) -> None:
 
 
 def collect(work: Path, seeds: Sequence[int], variants: Sequence[Variant]) -> dict[str, Any]:
-    """Accuracies, gains over the start and self-selection of all variants, over all seeds."""
+    """Accuracies, gains over the start and self-selection of all variants, over the seeds that each finished for."""
     rows = []
     for variant in variants:
-        runs = [work / f"seed{seed}" / variant.name for seed in seeds]
+        finished = [seed for seed in seeds if _finished(work / f"seed{seed}" / variant.name)]
+        if not finished:
+            continue
+        runs = [work / f"seed{seed}" / variant.name for seed in finished]
         last = [_last_round(run) for run in runs]
-        before = [_greedy(work / f"seed{seed}" / variant.recipe, 0) for seed in seeds]
+        before = [_greedy(work / f"seed{seed}" / variant.recipe, 0) for seed in finished]
         after = [_greedy(run, number) for run, number in zip(runs, last, strict=True)]
         gains = [_mean(late) - _mean(early) for early, late in zip(before, after, strict=True)]
         row = {
             "variant": asdict(variant),
+            "seeds": finished,
             "rounds": last[0],
+            "questions": len(before[0]),
             "start": [_mean(values) for values in before],
             "accuracy": [_mean(values) for values in after],
             "unparsed": [_unparsed(run, number) for run, number in zip(runs, last, strict=True)],
@@ -158,8 +166,7 @@ def collect(work: Path, seeds: Sequence[int], variants: Sequence[Variant]) -> di
         "date": str(date.today()),
         "script": "benchmarks/self_training.py",
         "machine": describe_machine(),
-        "seeds": list(seeds),
-        "questions": len(before[0]),
+        "questions": rows[0]["questions"],
         "rows": rows,
     }
 
@@ -177,6 +184,10 @@ def _selection(runs: list[Path], last: list[int], greedy: list[list[bool]]) -> d
         return None
     selected = [_correct(file) for file in files]
     return {"accuracy": [_mean(values) for values in selected], "gain": _gain(greedy, selected)}
+
+
+def _finished(run: Path) -> bool:
+    return (run / "run.json").exists() and (run / f"iter{_last_round(run)}" / "scores.json").exists()
 
 
 def _last_round(run: Path) -> int:
@@ -199,25 +210,25 @@ def _unparsed(run: Path, number: int) -> int:
 
 def table(results: dict[str, Any]) -> str:
     """The results as Markdown."""
-    seeds = ", ".join(map(str, results["seeds"]))
     lines = [
         "# Self-training on the toy world",
         "",
         f"`{results['script']}`, {results['date']}, on {results['machine']['cpu']} with {results['machine']['cores']} "
         "cores.",
         "",
-        f"Shares of {results['questions']} held-out questions answered rightly, means over seeds {seeds}; unparsed "
+        f"Shares of {results['questions']} held-out questions answered rightly, means over seeds; unparsed "
         f"answers count as wrong (verifier `{results['rows'][0]['verifier']}`). In brackets: 95 % intervals of a "
         "bootstrap that is paired over questions. Gain: greedy after the last round minus greedy before the first. "
         "Selection: among three samples, minus the same model's greedy answers.",
         "",
-        "| variant | rounds | start | greedy | unparsed | gain | select@3 | select@3 − greedy |",
-        "|---|--:|--:|--:|--:|--:|--:|--:|",
+        "| variant | seeds | rounds | start | greedy | unparsed | gain | select@3 | select@3 − greedy |",
+        "|---|---|--:|--:|--:|--:|--:|--:|--:|",
     ]
     for row in results["rows"]:
         chosen = row["selection"]
         cells = [
             row["variant"]["title"],
+            ", ".join(map(str, row["seeds"])),
             str(row["rounds"]),
             f"{_mean(row['start']):.1%}",
             f"{_mean(row['accuracy']):.1%}",
