@@ -12,7 +12,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from ..plugin import lf
-from ..tree.attention import SDPA, fastest_attention, set_text_attention, text_attention
+from ..tree.attention import FLEX, SDPA, TREE_ATTENTION, flex_failure, set_text_attention, text_attention
 from ..tree.batch import Batch
 from ..tree.packed import PackedCollator, unpackable_model, unpackable_tree
 from ..tree.sample import SampleTree
@@ -123,14 +123,20 @@ class ChooseForward(TrainerCallback):
         logger.info_rank0(f"tree_forward: dense. {reason[0].upper()}{reason[1:]}.")
 
     def _attention(self) -> str:
-        """What a packed run attends with: SDPA on demand and wherever FlexAttention is no kernel."""
-        return SDPA if self._run.model.flash_attn == SDPA else fastest_attention(self._trainer.args.device)
+        """What a packed run attends with: FlexAttention on GPUs, SDPA elsewhere and if the user asks for it."""
+        device = self._trainer.args.device
+        if device.type != "cuda" or self._run.model.flash_attn == SDPA:
+            return SDPA
+        if (failure := flex_failure(device)) is None:
+            return FLEX
+        logger.warning_rank0(f"FlexAttention does not work on {device} ({failure}); packed rows go through SDPA.")
+        return SDPA
 
     def _switch(self, attention: str) -> None:
         before = text_attention(self._models[0])
         for model in self._models:
             set_text_attention(model, attention)
-        if before not in (SDPA, attention):
+        if before not in TREE_ATTENTION:
             logger.warning_rank0(f"The decoder's attention is `{attention}` now: `{before}` takes no tree's mask.")
 
     def _unprepared(self) -> bool:
