@@ -18,6 +18,7 @@ from llamafactory_mmself.tree.media import open_image
 from llamafactory_mmself.tree.packed import PACKABLE, PackedCollator, PackedScorer, PackedTree, unpackable_model
 from llamafactory_mmself.tree.sample import ROOT, Media, Node, Role, SampleTree
 from llamafactory_mmself.tree.unwrap import bare_model
+from tests.tree.conftest import cast
 
 
 PACKED_FAMILIES = [family for family in FAMILIES if family in PACKABLE]
@@ -59,14 +60,6 @@ def tree_of(segments, picture_ids=None, key="drawn"):
     return replace(tree, roles=roles)
 
 
-def as_double(batch):
-    """Pixels in float64."""
-    return {
-        name: value.double() if torch.is_tensor(value) and value.is_floating_point() else value
-        for name, value in batch.items()
-    }
-
-
 def gradients(model, table):
     """Gradients of a sum that weighs every token differently."""
     model.zero_grad()
@@ -80,10 +73,10 @@ def gradients(model, table):
     return found
 
 
-def assert_equal(model, trees, collate, precision=1e-9):
+def assert_equal(lab, trees, model=None, precision=1e-9):
     """Both layouts: the same masks, log-probs and gradients."""
-    packed = as_double(PackedCollator(collate)(trees))
-    dense, found = (PackedScorer()(model, batch) for batch in (as_double(collate(trees)), packed))
+    model = model or lab.model
+    dense, found = (PackedScorer()(model, batch) for batch in (lab.batch(trees), lab.packed(trees)))
     assert dense.keys() == found.keys()
     for role, scores in dense.items():
         assert torch.equal(scores.mask, found[role].mask)
@@ -159,12 +152,12 @@ def test_padding_sees_itself_alone(make_lab):
 @given(FORESTS)
 def test_drawn_trees(packed_lab, picture_ids, drawn):
     """Pictures anywhere in the tree, none or several on a path, ragged batches, any depth up to four."""
-    assert_equal(packed_lab.model, [tree_of(item, picture_ids) for item in drawn], packed_lab.collate)
+    assert_equal(packed_lab, [tree_of(item, picture_ids) for item in drawn])
 
 
 @pytest.mark.parametrize(("strategy", "mode"), [("orm", "sameBatch"), ("svco-ref", "single"), ("dpo", "single")])
 def test_trees_of_preference_rows(packed_lab, strategy, mode):
-    assert_equal(packed_lab.model, packed_lab.trees(strategy, mode), packed_lab.collate)
+    assert_equal(packed_lab, packed_lab.trees(strategy, mode))
 
 
 def test_rows_with_two_pictures(packed_lab):
@@ -177,7 +170,7 @@ def test_rows_with_two_pictures(packed_lab):
         )
         for row in packed_lab.rows
     ]
-    assert_equal(packed_lab.model, packed_lab.trees("orm", rows=rows), packed_lab.collate)
+    assert_equal(packed_lab, packed_lab.trees("orm", rows=rows))
 
 
 def test_a_batch_without_pictures_still_runs_the_tower(packed_lab):
@@ -189,7 +182,7 @@ def test_a_batch_without_pictures_still_runs_the_tower(packed_lab):
     trees = packed_lab.trees("dpo", rows=rows)
     batch = PackedCollator(packed_lab.collate)(trees)
     assert "pixel_values" in batch and len(batch["input_ids"]) == len(trees)
-    assert_equal(packed_lab.model, trees, packed_lab.collate)
+    assert_equal(packed_lab, trees)
 
 
 @contextmanager
@@ -216,35 +209,31 @@ def test_checkpointing_and_adapters(packed_lab, tuning, reentrant):
         targets = r".*language_model.*(q_proj|v_proj|up_proj)"
         model = get_peft_model(model, LoraConfig(r=4, target_modules=targets, init_lora_weights=False))
     with checkpointing(model, reentrant):
-        assert_equal(model, packed_lab.trees("orm", "sameBatch"), packed_lab.collate)
+        assert_equal(packed_lab, packed_lab.trees("orm", "sameBatch"), model)
 
 
-def in_type(batch, dtype):
-    return {
-        name: value.to(dtype) if torch.is_tensor(value) and value.is_floating_point() else value
-        for name, value in batch.items()
-    }
-
-
-def test_single_precision(packed_lab):
-    model = copy.deepcopy(packed_lab.model).float()
-    trees = packed_lab.trees("orm", "sameBatch")
+@pytest.mark.parametrize("family", PACKED_FAMILIES)
+def test_single_precision(make_lab, family):
+    lab = make_lab(family)
+    model = copy.deepcopy(lab.model).float()
+    trees = lab.trees("orm", "sameBatch")
     with torch.no_grad():
-        dense = PackedScorer()(model, packed_lab.collate(trees))
-        found = PackedScorer()(model, PackedCollator(packed_lab.collate)(trees))
+        dense = PackedScorer()(model, lab.collate(trees))
+        found = PackedScorer()(model, PackedCollator(lab.collate)(trees))
     for role, scores in dense.items():
         assert torch.allclose(scores.logp, found[role].logp, rtol=0, atol=1e-5), role
 
 
-def test_half_precision_is_as_exact_as_the_dense_engine(packed_lab):
+@pytest.mark.parametrize("family", PACKED_FAMILIES)
+def test_half_precision_is_as_exact_as_the_dense_engine(make_lab, family):
     """Apart from the dense engine in float64 by at most twice what the dense engine in bf16 is."""
-    model = copy.deepcopy(packed_lab.model).bfloat16()
-    trees = packed_lab.trees("orm", "sameBatch")
-    packed = PackedCollator(packed_lab.collate)(trees)
+    lab = make_lab(family)
+    model = copy.deepcopy(lab.model).bfloat16()
+    trees = lab.trees("orm", "sameBatch")
+    batches = lab.batch(trees), lab.packed(trees)
     with torch.no_grad():
-        exact = PackedScorer()(packed_lab.model, as_double(packed_lab.collate(trees)))
-        dense = PackedScorer()(model, in_type(packed_lab.collate(trees), torch.bfloat16))
-        found = PackedScorer()(model, in_type(packed, torch.bfloat16))
+        exact = PackedScorer()(lab.model, batches[0])
+        dense, found = (PackedScorer()(model, cast(batch, torch.bfloat16)) for batch in batches)
 
     def error(table):
         return max((scores.logp - exact[role].logp).abs().mean().item() for role, scores in table.items())
