@@ -86,37 +86,36 @@ class ChooseForward(TrainerCallback):
         """Chooses for a data set, or for each of several the same; nothing happens the second time."""
         if self._settled:
             return
-        before = text_attention(self._models[0])
         attention = self._attention()
-        cost = CostModel.of(self._models[0], attention)
         packed = PackedCollator(self._collator.dense)
         if self._wish == "packed":
             self._switch(attention)
-            self._collator.collate = ThriftyCollator(packed, None)
-            self._settled = True
-            logger.info_rank0("tree_forward: packed, as the run's arguments say.")
+            self._pack(ThriftyCollator(packed, None), "as the run's arguments say")
             return
-
         batches = self._batches(next(iter(dataset.values())) if isinstance(dataset, dict) else dataset)
-        reason = next((why for trees in batches for why in map(unpackable_tree, trees) if why is not None), None)
-        saving = sum(map(cost.saving, batches), Saving())
-        if reason is None and not cost.gains(saving):
-            reason = f"packing its rows would not pay ({_counts(saving, len(batches))})"
-        if reason is None and self._unprepared():
-            reason = "DeepSpeed and FSDP shard a model that is evaluated alone only later; `packed` does not compare"
-        if reason is not None:
-            self._stay_dense(reason)
+        if not batches:
+            self._stay_dense("all rows looked at show videos")
             return
-        difference = self._difference(batches, packed, attention)
-        tolerance = TOLERANCES[self._precision()]
+        cost = CostModel.of(self._models[0], attention)
+        saving = sum(map(cost.saving, batches), Saving())
+        if not cost.gains(saving):
+            self._stay_dense(f"packing its rows would not pay ({_counts(saving, len(batches))})")
+            return
+        if self._unprepared():
+            self._stay_dense("DeepSpeed and FSDP set up a model that is only evaluated too late to compare on it")
+            return
+        difference, tolerance = self._difference(batches, packed, attention), TOLERANCES[self._precision()]
         if not difference <= tolerance:  # not a number is no agreement either
-            self._switch(before)
             self._stay_dense(f"log-probs of the first batch differ by {difference:.1e}, more than {tolerance:.0e}")
             return
-        self._collator.collate = ThriftyCollator(packed, cost)
+        self._switch(attention)
+        counted = _counts(saving, len(batches))
+        self._pack(ThriftyCollator(packed, cost), f"{counted}; log-probs differ by {difference:.1e} at most")
+
+    def _pack(self, collate: ThriftyCollator, found: str) -> None:
         self._settled = True
-        found = f"{_counts(saving, len(batches))}; log-probs differ by {difference:.1e} at most"
-        logger.info_rank0(f"tree_forward: packed. {found}.")
+        self._collator.collate = collate
+        logger.info_rank0(f"tree_forward: packed. {found[0].upper()}{found[1:]}.")
 
     def _stay_dense(self, reason: str) -> None:
         self._settled = True
@@ -146,23 +145,26 @@ class ChooseForward(TrainerCallback):
         return sharded and trainer.model_wrapped is trainer.model
 
     def _batches(self, dataset: Any) -> list[list[SampleTree]]:
-        """Trees of rows that are spread over the data set; the first batch of each rank comes from another row."""
+        """Trees of rows that are spread over the data set; batches with videos, which are never packed, left out."""
         args = self._trainer.args
         size = args.per_device_train_batch_size if args.do_train else args.per_device_eval_batch_size
         count = max(COUNTED_BATCHES, args.world_size)
         rows = [dataset[place * len(dataset) // (count * size)] for place in range(count * size)]
         trees = self._collator.trees(rows)
-        return [trees[place::count] for place in range(count)]
+        batches = [trees[place::count] for place in range(count)]
+        return [batch for batch in batches if not any(map(unpackable_tree, batch))]
 
     def _difference(self, batches: Sequence[Sequence[SampleTree]], packed: PackedCollator, attention: str) -> float:
-        """The largest relative difference of log-probs on each rank's batch, over all ranks; switches attention."""
+        """The largest relative difference of log-probs over all ranks, each on a batch of its own."""
         trainer = self._trainer
-        trees = batches[trainer.args.process_index]
+        trees = batches[trainer.args.process_index % len(batches)]
+        before = text_attention(self._models[0])
         with _scoring(trainer.model_wrapped):
             dense = self._score(self._collator.dense(trees))
-            self._switch(attention)
+            set_text_attention(self._models[0], attention)
             found = self._score(packed(trees))
-        largest = torch.stack([_apart(dense[role].logp, found[role].logp) for role in dense]).max()
+            set_text_attention(self._models[0], before)
+        largest = torch.cat([_apart(dense[role].logp, found[role].logp) for role in dense]).max()
         return float(trainer.accelerator.gather(largest.reshape(1)).max())
 
     def _score(self, batch: Batch) -> ScoreTable:
@@ -202,7 +204,7 @@ def _scoring(model: nn.Module) -> Iterator[None]:
 
 
 def _apart(one: torch.Tensor, other: torch.Tensor) -> torch.Tensor:
-    return ((one - other).abs() / (1 + one.abs())).max().float()
+    return ((one - other).abs() / (1 + one.abs())).flatten().float()
 
 
 def _counts(saving: Saving, batches: int) -> str:

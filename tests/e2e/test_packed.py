@@ -46,7 +46,7 @@ def test_packed_and_dense_learn_alike(settings, train, told, family, changes):
     assert found.losses == pytest.approx(dense.losses, abs=1e-5)
     assert chosen.losses == found.losses
     explicit, automatic = told
-    assert explicit == "tree_forward: packed, as the run's arguments say."
+    assert explicit == "tree_forward: packed. As the run's arguments say."
     assert automatic.startswith("tree_forward: packed.") and "tower passes" in automatic
 
 

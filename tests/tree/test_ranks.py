@@ -20,7 +20,7 @@ def test_two_ranks(make_lab, run_cli, tmp_path, wrapper):
         layouts = {"dense": dense, "packed": packed, "mixed": packed if rank else dense}
         torch.save(layouts, tmp_path / f"batches-{rank}.pt")
     script = Path(__file__).with_name("ranks.py")
-    done = run_cli("torchrun", "--nproc_per_node", "2", "--master_port", "0", script, tmp_path, wrapper, timeout=280)
+    done = run_cli("torchrun", "--standalone", "--nproc_per_node", "2", script, tmp_path, wrapper, timeout=280)
     assert done.returncode == 0
     expected = torch.load(tmp_path / "gradients-dense.pt")
     assert any("visual" in name for name in expected)
