@@ -77,6 +77,14 @@ class TreeArguments:
             "stop with a list of them, or drop and count them."
         },
     )
+    tree_forward: Literal["auto", "packed", "dense"] = field(
+        default="auto",
+        metadata={
+            "help": "How a sample's sequences go through the model. packed: as one row that holds what they share "
+            "once. dense: each as a row of its own. auto: packed if the model can, token counts promise a gain and "
+            "both give the first batch the same log-probs; the log says what was chosen and why."
+        },
+    )
 
 
 class TreeStage(ABC):

@@ -3,8 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,15 @@ from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..plugin import lf
-from ..tree.batch import Batch, DenseCollator
-from ..tree.dense import DenseScorer
+from ..tree.batch import DenseCollator
+from ..tree.packed import PackedScorer
 from ..tree.reference import AdapterOff, FrozenModel, Reference
 from ..tree.scores import Scorer
 from ..tree.unwrap import bare_model
 from .base import RunArguments, TreeStage
+from .collating import StageCollator
 from .dataset import load_tree_dataset
-from .sampling import FILLER
+from .forward import ChooseForward
 from .trainer import TreeTrainer
 
 
@@ -31,21 +31,6 @@ logger = lf.get_logger(__name__)
 
 class WrongReferenceError(ValueError):
     """A reference that would not be the model that training starts from."""
-
-
-@dataclass(frozen=True)
-class StageCollator:
-    """Rows of a data set -> trees -> a batch."""
-
-    stage: TreeStage
-    run: RunArguments
-    rejected_crop: tuple[float, float] | None
-    collate: DenseCollator
-
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
-        """Collates rows; fillers are marked in `valid`."""
-        trees = [self.stage.tree(row, self.run, self.rejected_crop) for row in rows]
-        return self.collate(trees, [FILLER not in row for row in rows])
 
 
 def complete_checkpoint(chosen: str | None, output_dir: str) -> str | None:
@@ -81,7 +66,9 @@ def run_tree_stage(stage: TreeStage, run: RunArguments, callbacks: list[Any]) ->
     reference_model = load_reference(stage, run, model)
 
     family = lf.family(template, tokenizer, processor, bare_model(model))
-    scorer = DenseScorer()
+    scorer = PackedScorer()
+    dense = DenseCollator(family, tokenizer.pad_token_id)
+    collator = StageCollator(stage, run, lf.rejected_crop(template.mm_plugin), dense)
     trainer = TreeTrainer(
         stage=stage,
         run=run,
@@ -90,16 +77,17 @@ def run_tree_stage(stage: TreeStage, run: RunArguments, callbacks: list[Any]) ->
         reference_model=reference_model,
         processor=processor,
         model=model,
-        data_collator=StageCollator(
-            stage, run, lf.rejected_crop(template.mm_plugin), DenseCollator(family, tokenizer.pad_token_id)
-        ),
+        data_collator=collator,
         callbacks=callbacks,
         processing_class=tokenizer,
         **datasets,
     )
+    forward = ChooseForward(trainer, run, collator, scorer, [model, reference_model])
+    trainer.add_callback(forward)
     if run.training.do_train:
         _train(trainer, stage, run, datasets)
     if run.training.do_eval:
+        forward.choose(trainer.eval_dataset)
         metrics = trainer.evaluate(metric_key_prefix="eval")
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
@@ -191,7 +179,7 @@ def effective_tokens(stage: TreeStage, run: RunArguments, rows: Iterable[dict[st
     total = 0
     for row in rows:
         tree = stage.tree(row, run, None)
-        total += sum(len(node.ids) for leaf in {role.leaf for role in tree.roles.values()} for node in tree.path(leaf))
+        total += sum(len(node.ids) for leaf in tree.leaves for node in tree.path(leaf))
     return total
 
 

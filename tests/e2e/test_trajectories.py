@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""One trajectory, however it is computed: one process, accumulation, two ranks, ZeRO-2, ZeRO-3, killed and resumed."""
+"""One trajectory, however it is computed: packed, dense, accumulation, two ranks, ZeRO-2, ZeRO-3, killed, resumed."""
 
 import importlib.util
 import os
@@ -29,12 +29,13 @@ STAGES = {
 }
 
 #: Seven rows in global batches of four, two epochs: every second step is ragged.
-COMMON = {"max_samples": 7, "max_steps": None, "num_train_epochs": 2.0}
+COMMON = {"max_samples": 7, "max_steps": None, "num_train_epochs": 2.0, "tree_forward": "packed"}
 LAYOUTS = {
     "accumulation": (1, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}),
     "two ranks": (2, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}),
+    "dense, two ranks": (2, {"tree_forward": "dense"}),
     "ZeRO-2, two ranks": (2, {"gradient_accumulation_steps": 1, "deepspeed": "ds_z2.json"}),
-    "ZeRO-3, one rank": (1, {"gradient_accumulation_steps": 2, "deepspeed": "ds_z3.json"}),
+    "ZeRO-3, one rank": (1, {"gradient_accumulation_steps": 2, "deepspeed": "ds_z3.json", "tree_forward": "auto"}),
 }
 
 
@@ -58,8 +59,9 @@ def environment(project_root):
     return make
 
 
-def test_the_layout_of_ranks_and_micro_batches_changes_nothing(settings, train_cli, environment, stage, tmp_path):
-    whole = train_cli(settings(**stage, **COMMON, output_dir=str(tmp_path / "whole"), per_device_train_batch_size=4))
+def test_ranks_micro_batches_and_packing_change_nothing(settings, train_cli, environment, stage, tmp_path):
+    alone = {**stage, **COMMON, "tree_forward": "dense", "per_device_train_batch_size": 4}
+    whole = train_cli(settings(**alone, output_dir=str(tmp_path / "whole")))
     assert len(whole.losses) == 4
     for place, (name, (ranks, changes)) in enumerate(LAYOUTS.items()):
         changes = dict(changes)

@@ -15,6 +15,7 @@ from llamafactory_mmself.stages.mdpo.arguments import MDPOArguments
 from llamafactory_mmself.stages.mdpo.tree import build_tree
 from llamafactory_mmself.toyworld.models import FAMILIES, TEMPLATES
 from llamafactory_mmself.tree.batch import DenseCollator
+from llamafactory_mmself.tree.packed import PackedCollator
 from llamafactory_mmself.tree.sample import SampleTree
 
 
@@ -41,12 +42,20 @@ class Lab:
         return [build_tree(item, arguments, None, seed=0) for item in segments]
 
     def batch(self, trees: list[SampleTree], valid: Any = None) -> dict[str, Any]:
-        """A batch in float64."""
-        batch = self.collate(trees, valid)
-        return {
-            name: value.double() if torch.is_tensor(value) and value.is_floating_point() else value
-            for name, value in batch.items()
-        }
+        """A dense batch in float64."""
+        return cast(self.collate(trees, valid), torch.float64)
+
+    def packed(self, trees: list[SampleTree]) -> dict[str, Any]:
+        """A packed batch in float64."""
+        return cast(PackedCollator(self.collate)(trees), torch.float64)
+
+
+def cast(batch: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """Pixels in another type."""
+    return {
+        name: value.to(dtype) if torch.is_tensor(value) and value.is_floating_point() else value
+        for name, value in batch.items()
+    }
 
 
 @pytest.fixture(scope="session")

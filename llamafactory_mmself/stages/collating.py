@@ -1,0 +1,39 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From rows of a data set to batches."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from ..tree.batch import Batch, DenseCollator
+from ..tree.sample import SampleTree
+from .base import RunArguments, TreeStage
+from .sampling import FILLER
+
+
+class StageCollator:
+    """Rows of a data set -> trees -> a batch.
+
+    Attributes:
+        dense: lays trees out densely.
+        collate: lays trees out as this run does: densely, until another collator is put here. Data workers have a copy
+            of their own, so that has to be done before the first batch.
+    """
+
+    def __init__(
+        self, stage: TreeStage, run: RunArguments, rejected_crop: tuple[float, float] | None, dense: DenseCollator
+    ) -> None:
+        self._stage = stage
+        self._run = run
+        self._rejected_crop = rejected_crop
+        self.dense = dense
+        self.collate: Callable[[Sequence[SampleTree], Sequence[bool]], Batch] = dense
+
+    def trees(self, rows: Sequence[dict[str, Any]]) -> list[SampleTree]:
+        """The trees of rows."""
+        return [self._stage.tree(row, self._run, self._rejected_crop) for row in rows]
+
+    def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
+        """Collates rows; fillers are marked in `valid`."""
+        return self.collate(self.trees(rows), [FILLER not in row for row in rows])
