@@ -126,9 +126,7 @@ class StepFeatures:
         cache: see above.
     """
 
-    def __init__(
-        self, policy: nn.Module, same_tower: Callable[[nn.Module], bool], cache: FeatureCache | None
-    ) -> None:
+    def __init__(self, policy: nn.Module, same_tower: Callable[[nn.Module], bool], cache: FeatureCache | None) -> None:
         self.cache = cache
         self._policy = policy
         self._same_tower = same_tower
@@ -211,7 +209,7 @@ def frozen_tower(model: nn.Module) -> bool:
 
 
 def same_tower(one: nn.Module, other: nn.Module) -> bool:
-    """Whether two bare models make the same features of a picture; of sharded ones, this rank's shards are compared."""
+    """Whether two bare models make the same features of a picture; a rank compares its own shards of them."""
     if one is other:
         return True
     if type(one) is not type(other) or _settings(one) != _settings(other) or not frozen_tower(other):
