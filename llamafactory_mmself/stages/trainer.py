@@ -125,6 +125,7 @@ class TreeTrainer(Trainer):
             self._reference = self._reference_cache.fill(
                 self._reference, model, self.data_collator, self._prepare_inputs
             )
+            self._reference_cache = None  # `auto_find_batch_size` comes here again, with a policy that has trained
         return model, dataloader
 
     # Optimizer and scheduler: LLaMA-Factory's choices.

@@ -185,7 +185,7 @@ def feature_cache(run: RunArguments, model: nn.Module) -> FeatureCache | None:
     if not tower(model):
         reason = "this model has no vision tower that the tree stages know"
     elif model.config.model_type in CROSS:
-        reason = "what its cross-attention reads of one picture is too large to be kept, about 100 MB"
+        reason = "what its tower says about one picture takes up to 100 MB, too much to keep"
     elif not frozen_tower(model):
         reason = "the vision tower or the projector trains or carries adapters"
     elif is_deepspeed_zero3_enabled() or run.training.fsdp or is_fsdp_enabled():
