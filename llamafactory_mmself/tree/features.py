@@ -117,17 +117,14 @@ class FeatureCache:
 class StepFeatures:
     """The features of one batch: computed by the first pass that needs them, without a graph, and kept for the rest.
 
-    Attributes:
-        cache: features across steps, if they are kept.
-
     Args:
         policy: the bare model whose tower is frozen.
         same_tower: whether another bare model has the same tower.
-        cache: see above.
+        cache: features of that tower across steps, if they are kept.
     """
 
     def __init__(self, policy: nn.Module, same_tower: Callable[[nn.Module], bool], cache: FeatureCache | None) -> None:
-        self.cache = cache
+        self._cache = cache
         self._policy = policy
         self._same_tower = same_tower
         self._kept: Any = None
@@ -139,7 +136,7 @@ class StepFeatures:
             model: the bare model that asks.
             compute: runs its tower.
         """
-        if model is not self._policy and not self._same_tower(model):
+        if not self._known(model):
             with torch.no_grad():
                 return compute()
         if self._kept is None:
@@ -147,6 +144,13 @@ class StepFeatures:
                 self._kept = compute()
         kept: Result = self._kept
         return kept
+
+    def cache(self, model: nn.Module) -> FeatureCache | None:
+        """Features across steps, if they are kept and come from this bare model's tower."""
+        return self._cache if self._cache is not None and self._known(model) else None
+
+    def _known(self, model: nn.Module) -> bool:
+        return model is self._policy or self._same_tower(model)
 
 
 class VisionFeatures:

@@ -107,9 +107,10 @@ def _deal_images(model: nn.Module, original: Callable[..., Any], shared: Mapping
             return _features(original, pixels, grid, settings)[0]
 
         def all_of_them() -> list[PictureFeatures]:
-            if kept is None or kept.cache is None:
+            cache = None if kept is None else kept.cache(model)
+            if cache is None:
                 return _features(original, pixel_values, image_grid_thw, settings)
-            return kept.cache.recall(pictures, one, pixel_values.device)
+            return cache.recall(pictures, one, pixel_values.device)
 
         return _outputs(all_of_them() if kept is None else kept.once(model, all_of_them), index)
 

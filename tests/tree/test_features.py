@@ -159,6 +159,24 @@ def test_pictures_are_kept_across_steps(make_lab, family):
     assert len(cache) == 0  # the tower trains
 
 
+def test_another_tower_never_reads_what_is_kept(make_lab):
+    lab = make_lab("llava")
+    scorer, batch = DenseScorer(), lab.batch(lab.trees("orm"))
+    other = copy.deepcopy(lab.model).requires_grad_(False)
+    with torch.no_grad():
+        next(tower(other)[0].parameters()).add_(0.1)
+        reference = FrozenModel(scorer, other)
+        expected = reference(lab.model, batch)
+        features = VisionFeatures(_alone, FeatureCache(2**20))
+        with frozen(lab.model):
+            for _ in range(2):
+                lent = features.lend(lab.model, batch)
+                scorer(lab.model, lent)
+                assert all(
+                    torch.equal(reference(lab.model, lent)[role].logp, expected[role].logp) for role in expected
+                )
+
+
 def test_the_cache_keeps_to_its_size_and_drops_what_was_used_longest_ago(make_lab):
     lab = make_lab("llava")
     batch = lab.batch(lab.trees("orm"))
