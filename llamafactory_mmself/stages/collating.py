@@ -9,6 +9,7 @@ from typing import Any
 from ..tree.batch import Batch, DenseCollator
 from ..tree.sample import SampleTree
 from .base import RunArguments, TreeStage
+from .reference_cache import sample_ids
 from .sampling import FILLER
 
 
@@ -30,10 +31,16 @@ class StageCollator:
         self.dense = dense
         self.collate: Callable[[Sequence[SampleTree], Sequence[bool]], Batch] = dense
 
+    def tree(self, row: dict[str, Any]) -> SampleTree:
+        """The tree of a row."""
+        return self._stage.tree(row, self._run, self._rejected_crop)
+
     def trees(self, rows: Sequence[dict[str, Any]]) -> list[SampleTree]:
         """The trees of rows."""
-        return [self._stage.tree(row, self._run, self._rejected_crop) for row in rows]
+        return [self.tree(row) for row in rows]
 
     def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
         """Collates rows; fillers are marked in `valid`."""
-        return self.collate(self.trees(rows), [FILLER not in row for row in rows])
+        trees = self.trees(rows)
+        batch = self.collate(trees, [FILLER not in row for row in rows])
+        return batch | {"samples": sample_ids(trees, rows)} if self._run.stage.ref_logps == "cache" else batch

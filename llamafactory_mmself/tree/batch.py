@@ -16,7 +16,8 @@ from .media import distinct, open_image
 from .sample import Media, SampleTree
 
 
-#: Tensors and nested dicts of tensors. The first value has the number of samples as its length.
+#: Tensors, and nested dicts of tensors and of notes for our own use. The first value has the number of samples as its
+#: length.
 Batch = dict[str, Any]
 
 
@@ -64,7 +65,7 @@ class DenseCollator:
     - what the model's forward takes: `input_ids`, `attention_mask`, `position_ids` (M-RoPE: [3, rows, t]), pixels;
     - `score`: `rows`, `positions`, `targets`, each [s]: the distinct scored tokens and the states that predict them;
     - `roles`: role -> {`index` [n, t] into those tokens, `mask` [n, t]};
-    - `shared`: which distinct picture (or set of pictures) each place in the rows shows;
+    - `shared`: the distinct `pictures`, and which of them (or which set of them) each place in the rows shows;
     - `side`: the trees' own tensors, stacked to [n, ...].
     """
 
@@ -104,7 +105,7 @@ class DenseCollator:
         if not self.family.shares_tower:
             return self.family.image_inputs([pictures[place] for place in index], videos)
         inputs: Batch = self.family.image_inputs(pictures, videos)
-        return inputs | {"shared": {"images": torch.tensor(index, dtype=torch.long)}}
+        return inputs | {"shared": {"images": torch.tensor(index, dtype=torch.long), "pictures": images}}
 
     def _cross_media(self, rows: Sequence[Row], length: int) -> Batch:
         assert self.family.cross_inputs is not None

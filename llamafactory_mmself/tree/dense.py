@@ -16,7 +16,7 @@ from .vision import shared_features
 
 
 #: Parts of a batch that are not for the model.
-_OURS = frozenset({"valid", "score", "roles", "side", "shared"})
+_OURS = frozenset({"valid", "samples", "score", "roles", "side", "shared"})
 
 
 class DenseScorer:
