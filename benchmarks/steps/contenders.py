@@ -95,19 +95,19 @@ def run_trl(job: Job, gate: Gate) -> None:
         def _get_train_sampler(self, *args: Any) -> SequentialSampler:
             return SequentialSampler(self.train_dataset)
 
+    run = job.run_arguments()
+    modules = lf.load_tokenizer(run.model)
+    processor = modules["processor"]
     rows = [
         {
-            "prompt": f"USER: {row['conversations'][0]['value']} ASSISTANT:",  # LLaMA-Factory's template `llava`
+            "prompt": _prompt_text(tree, processor),
             "chosen": row["chosen"]["value"],
             "rejected": row["rejected"]["value"],
             "images": row["images"],
         }
-        for row in read_json(job.data / "rows.json")
+        for row, tree in zip(read_json(job.data / "rows.json"), job.trees(), strict=True)
     ]
     texts = {name: Value("string") for name in ("prompt", "chosen", "rejected")}
-    run = job.run_arguments()
-    modules = lf.load_tokenizer(run.model)
-    lf.get_template_and_fix_tokenizer(modules["tokenizer"], run.data)
     model = lf.load_model(modules["tokenizer"], run.model, run.finetuning, True)
     bare_model(model).warnings_issued = {}
     config = DPOConfig(
@@ -132,9 +132,18 @@ def run_trl(job: Job, gate: Gate) -> None:
         model,
         args=config,
         train_dataset=Dataset.from_list(rows, features=Features({**texts, "images": [Image()]})),
-        processing_class=modules["processor"],
+        processing_class=processor,
         callbacks=[gate_callback(gate)],
     ).train()
+
+
+def _prompt_text(tree: Any, processor: Any) -> str:
+    """A prompt as text, with one placeholder where its picture stands: what a processor takes."""
+    ids = [token for node in tree.path(tree.roles["cc"].leaf)[:-1] for token in node.ids]
+    image = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
+    kept = [token for place, token in enumerate(ids) if token != image or ids[place - 1] != image]
+    text: str = processor.tokenizer.decode(kept)
+    return text
 
 
 def as_sample(tree: Any) -> Sample:

@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import random
 import re
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +53,10 @@ def write_rows(setting: Setting, count: int, tokenizer: Any, folder: Path, seed:
         setting: decides about lengths and columns.
         count: number of rows; no two share a picture.
         tokenizer: of the model.
-        folder: a new folder.
+        folder: what to write; what was there is removed.
         seed: of texts and pictures.
     """
+    shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
     rng = random.Random(f"{seed}/{setting.name}")
     words = Words(tokenizer, rng)

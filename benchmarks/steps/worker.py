@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
-"""A process that trains one contender, one setting after the other, a step whenever it is told to.
+"""A process that trains one contender on one setting, a step whenever it is told to.
 
-It reads jobs as JSON from its command line and words from standard input, and writes JSON lines to what was its
+It reads its job as JSON from its command line and words from standard input, and writes JSON lines to what was its
 standard output; all else that is printed goes to standard error.
 """
 
@@ -24,11 +24,11 @@ from .settings import Setting
 class PipeGate:
     """The gate of a worker; memory is in bytes."""
 
-    def __init__(self, device: str, lines: TextIO) -> None:
+    def __init__(self, device: str, steps: int, lines: TextIO) -> None:
+        self._left = steps
         self._cuda = device == "cuda"
         self._lines = lines
         self._start = 0.0
-        self._losses: list[float] = []
 
     def ready(self) -> None:
         """See `Gate`."""
@@ -44,7 +44,9 @@ class PipeGate:
 
             torch.cuda.synchronize()
         self.say(event="step", seconds=time.perf_counter() - self._start, memory=self._peak())
-        self._wait()
+        self._left -= 1
+        if self._left:
+            self._wait()
 
     def finished(self, losses: Sequence[float]) -> None:
         """See `Gate`."""
@@ -105,13 +107,13 @@ def main() -> None:
     _autoload.activate()
     from .contenders import run
 
-    for data in json.loads(sys.argv[1]):
-        gate = PipeGate(data["device"], lines)
-        try:
-            run(load_job(data), gate)
-        except Exception as error:
-            gate.say(event="failed", reason=f"{type(error).__name__}: {error}")
-            raise
+    job = load_job(json.loads(sys.argv[1]))
+    gate = PipeGate(job.device, job.steps, lines)
+    try:
+        run(job, gate)
+    except Exception as error:
+        gate.say(event="failed", reason=f"{type(error).__name__}: {error}")
+        raise
 
 
 if __name__ == "__main__":
