@@ -3,10 +3,10 @@
 
 Contenders: `naive`, the frozen baseline of `naive.py`; `llamafactory`, the stock stage `dpo`; `trl`, TRL's DPOTrainer
 (LLaVA); and `dense`, `packed` and `auto`, the engines of the tree stages. Each trains in a process of its own as its
-users start it, with the same checkpoint, seed, optimizer and LoRA, and takes a step when it is its turn: A, B, C, A, B,
-C ... A step is all of it, from opening pictures to the optimizer. Memory is the most that a process takes in its steps
-above what it took before them, when model and optimizer were loaded. Weights, texts and pictures are random, drawn with a seed; the losses of all
-contenders are compared step by step.
+users start it, with the same checkpoint, seed, optimizer and LoRA, and takes a step when it is its turn: A, B, C, A,
+B, C ... A step is all of it, from opening pictures to the optimizer. Memory is the most that a process takes in its
+steps above what it took before them, when model and optimizer were loaded. Weights, texts and pictures are random,
+drawn with a seed; the losses of all contenders are compared step by step.
 
     python benchmarks/training_steps.py                      the bar, and all other suites (hours)
     python benchmarks/training_steps.py --suites bar         the bar alone
@@ -30,6 +30,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
+import torch
 from machine import describe_commit, describe_machine
 from steps.contenders import TRL_REPAIRS
 from steps.jobs import Job
@@ -68,8 +69,8 @@ def measure(suite: str, setting: Setting, options: argparse.Namespace, work: Pat
         for name in contenders_of(setting, options.contenders)
         if name not in STOCK or one["naive"].tokens <= options.stock_tokens
     ]
-    runs = race([job(name) for name in present], folder, options.threads, together=options.device == "cpu")
-    row = {
+    runs = race([job(name) for name in present], folder, options.threads, together=not options.alone)
+    row: dict[str, Any] = {
         "suite": suite,
         "name": setting.name,
         "setting": setting.to_dict(),
@@ -83,7 +84,7 @@ def measure(suite: str, setting: Setting, options: argparse.Namespace, work: Pat
 
 
 def utilisation(row: dict[str, Any], rate: float) -> dict[str, float]:
-    """Contender -> share of the card's rate in matrix products that its step reaches, by its own tokens."""
+    """Contender -> share of the device's rate in matrix products that its step reaches, by its own tokens."""
     setting = Setting(**row["setting"])
     kinds = {name: name if name in row["loads"] else "naive" for name in row["median_seconds"] if name != "auto"}
     work = {name: step_flops(Load(**row["loads"][kind]), setting) for name, kind in kinds.items()}
@@ -94,7 +95,8 @@ def settings(options: argparse.Namespace) -> list[tuple[str, Setting]]:
     """(suite, setting) in the order in which they are measured."""
     names = ("shape", "image", "question", "answer", "batch", "tuning", "checkpointing")
     changes = {name: value for name in names if (value := getattr(options, name)) is not None}
-    found = [(suite, setting) for suite in options.suites for setting in SUITES[suite](**changes)]
+    suites: list[str] = ["quick"] if options.quick else options.suites
+    found = [(suite, setting) for suite in suites for setting in SUITES[suite](**changes)]
     return [(suite, setting) for suite, setting in found if setting.method in options.methods]
 
 
@@ -127,7 +129,12 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="default: all")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS, help="default: all")
     parser.add_argument("--rounds", type=int, help="timed steps of each contender (default: 7; quick: 3)")
-    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="on cuda one contender at a time")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
+    parser.add_argument(
+        "--alone",
+        action=argparse.BooleanOptionalAction,
+        help="one contender after the other instead of by turns (default on cuda, where one large model fits)",
+    )
     parser.add_argument("--threads", type=int, default=os.cpu_count(), help="of each process (default: all cores)")
     parser.add_argument("--seed", type=int, default=0, help="of texts and pictures (default: 0)")
     parser.add_argument("--shape", choices=SHAPES, help="another model than the suite's")
@@ -144,8 +151,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--work", type=Path, help="keep models, rows and logs in this folder")
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result (default: benchmarks/results)")
     options = parser.parse_args(arguments)
-    if options.quick:
-        options.suites = ["quick"]
+    if options.alone is None:
+        options.alone = options.device == "cuda"
     if options.rounds is None:
         options.rounds = 3 if options.quick else 7
     if options.rounds < 1:
@@ -157,12 +164,13 @@ def main() -> int:
     options = parse()
     machine = describe_machine()
     os.environ["LLAMAFACTORY_VERBOSITY"] = "WARN"
-    os.environ["OMP_NUM_THREADS"] = "1"  # this process computes nothing
-    device: dict[str, Any] = {"kind": options.device}
-    if options.device == "cuda":
-        import torch
-
-        device |= {"name": torch.cuda.get_device_name(), "matrix_flops": matrix_rate()}
+    planned = settings(options)
+    dtypes = {SHAPES[setting.shape].dtype for _, setting in planned}
+    device: dict[str, Any] = {
+        "kind": options.device,
+        "name": torch.cuda.get_device_name() if options.device == "cuda" else machine["cpu"],
+        "matrix_flops": {dtype: matrix_rate(options.device, dtype, options.threads) for dtype in sorted(dtypes)},
+    }
     rows: list[dict[str, Any]] = []
     with tempfile.TemporaryDirectory(prefix="mmself-steps-") as scratch, redirect_stdout(sys.stderr):
         work = Path(options.work or scratch)
@@ -170,12 +178,10 @@ def main() -> int:
         from llamafactory_mmself import _autoload
 
         _autoload.activate()
-        planned = settings(options)
         for place, (suite, setting) in enumerate(planned):
             print(f"{place + 1} of {len(planned)}: {suite}, {setting.name}", flush=True)
             rows.append(measure(suite, setting, options, work))
-            if "matrix_flops" in device:
-                rows[-1]["utilisation"] = utilisation(rows[-1], device["matrix_flops"])
+            rows[-1]["utilisation"] = utilisation(rows[-1], device["matrix_flops"][rows[-1]["dtype"]])
     report = {
         "benchmark": "training_steps",
         "command": " ".join(["python benchmarks/training_steps.py", *sys.argv[1:]]),
@@ -185,6 +191,7 @@ def main() -> int:
         "device": device,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},
         "threads": options.threads,
+        "by_turns": not options.alone,
         "rounds": options.rounds,
         "contenders": list(options.contenders),
         "trl_repairs": list(TRL_REPAIRS),

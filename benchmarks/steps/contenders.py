@@ -15,12 +15,12 @@ from .jobs import LEARNING_RATE, Job
 
 #: What TRL 0.24 needs to train LLaVA with transformers 5.5: none of it changes what a step computes.
 TRL_REPAIRS = (
-    "`from trl import DPOTrainer` ends with `No module named 'mergekit'`: transformers' `_is_package_available` returns "
-    "a pair, which TRL takes for true. Importing LLaMA-Factory first mends it.",
-    "`DPOTrainer.__init__` writes to `model.warnings_issued`, which models of transformers 5 do not have: an empty dict "
-    "is put there.",
-    "With `remove_unused_columns` at its default, `pixel_values` is dropped and LLaVA trains on placeholders without a "
-    "picture, silently: it is set to false.",
+    "`from trl import DPOTrainer` ends with `No module named 'mergekit'`: transformers' `_is_package_available` "
+    "returns a pair, which TRL takes for true. Importing LLaMA-Factory first mends it.",
+    "`DPOTrainer.__init__` writes to `model.warnings_issued`, which models of transformers 5 do not have: an empty "
+    "dict is put there.",
+    "With `remove_unused_columns` at its default, `pixel_values` is dropped and LLaVA trains on placeholders without "
+    "a picture, silently: it is set to false.",
 )
 
 
@@ -91,9 +91,9 @@ def run_trl(job: Job, gate: Gate) -> None:
     from llamafactory_mmself.plugin import lf
     from llamafactory_mmself.tree.unwrap import bare_model
 
-    class InOrder(DPOTrainer):  # type: ignore[misc]
-        def _get_train_sampler(self, *args: Any) -> SequentialSampler:
-            return SequentialSampler(self.train_dataset)
+    class InOrder(DPOTrainer):
+        def _get_train_sampler(self, train_dataset: Any = None) -> SequentialSampler:
+            return SequentialSampler(range(len(rows)))
 
     run = job.run_arguments()
     modules = lf.load_tokenizer(run.model)

@@ -110,7 +110,7 @@ def table(report: Mapping[str, Any]) -> str:
         head = ["setting", *(f"{name} s" for name in names)]
         head += [f"{name} / {ours[0]}" for name in others] if ours else []
         head += ["dense / packed", "limit"] if "packed" in names else ["limit"]
-        head += [f"{name} MiB" for name in names]
+        head += [f"{name} MiB" for name in names] + [f"{name} of peak" for name in names if name != "auto"]
         lines += [f"**{suite}**", "", f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
         for row in rows:
             cells = [row["name"], *(_cell(row["median_seconds"].get(name), 2) for name in names)]
@@ -119,12 +119,17 @@ def table(report: Mapping[str, Any]) -> str:
             cells += [_ratio_cell(row["ratios"].get(pair)) for pair in pairs]
             cells.append(f"{row['limit']:.2f}")
             cells += [_cell(row["above_loaded_mib"].get(name), 0) for name in names]
+            cells += [_share(row["utilisation"].get(name)) for name in names if name != "auto"]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    failures = {f"{name}: {run['failure']}" for row in report["rows"] for name, run in row["runs"].items() if run["failure"]}
+    failures = {
+        f"{name}: {run['failure']}" for row in report["rows"] for name, run in row["runs"].items() if run["failure"]
+    }
     lines += [f"- {failure}" for failure in sorted(failures)]
     missed = [(row, check) for row in report["rows"] for check in row["checks"] if not check["passed"]]
-    lines += [f"- {row['name']}: {check['what']} {check['value']:g}, wanted {check['wanted']}" for row, check in missed]
+    lines += [
+        f"- {row['name']}: {check['what']} {check['value']:g}, wanted {check['wanted']}" for row, check in missed
+    ]
     if report.get("bar_checked") and not missed:
         lines.append("All figures reach the bar.")
     return "\n".join(lines).rstrip() + "\n"
@@ -132,6 +137,10 @@ def table(report: Mapping[str, Any]) -> str:
 
 def _cell(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
 
 
 def _ratio_cell(found: Mapping[str, float] | None) -> str:
@@ -165,7 +174,7 @@ def plot(report: Mapping[str, Any], target: Path) -> None:
         axis.axvline(1, color="grey", lw=0.8)
         axis.set_title(suite, loc="left")
         axis.set_xlabel("speed, dense = 1; the mark is what token counts allow")
-        axis.legend(fontsize=8, loc="lower right")
+        axis.legend(fontsize=8, loc="center left", bbox_to_anchor=(1, 0.5))
     figure.savefig(target, dpi=110)
     plt.close(figure)
 

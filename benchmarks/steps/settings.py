@@ -3,15 +3,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, fields, replace
 from typing import Any, Literal, get_args
 
 
 MethodName = Literal["dpo", "ovip", "svco", "svco_single", "group", "sherlock"]
 Contender = Literal["naive", "llamafactory", "trl", "dense", "packed", "auto"]
-METHODS: tuple[str, ...] = get_args(MethodName)
-CONTENDERS: tuple[str, ...] = get_args(Contender)
+METHODS: tuple[MethodName, ...] = get_args(MethodName)
+CONTENDERS: tuple[Contender, ...] = get_args(Contender)
 
 #: Method -> the stage that trains it and what the stage is told. The group is a stage of the benchmark's own.
 STAGES: dict[str, dict[str, Any]] = {
@@ -91,9 +91,7 @@ def prompts(**changes: Any) -> list[Setting]:
     """Prompts of about 256 to 4,096 tokens, of which a picture takes 64."""
     base = replace(Setting("dpo", "qwen2-vl-9m", image=224), **changes)
     return [
-        replace(base, method=method, question=tokens - 96)
-        for method in METHODS
-        for tokens in (256, 1024, 2048, 4096)
+        replace(base, method=method, question=tokens - 96) for method in METHODS for tokens in (256, 1024, 2048, 4096)
     ]
 
 
@@ -110,10 +108,9 @@ def groups(**changes: Any) -> list[Setting]:
 
 
 def batches(**changes: Any) -> list[Setting]:
-    """Micro-batches of 1 to 8 samples."""
+    """Micro-batches of 1 to 8 samples, for DPO and OViP."""
     base = replace(Setting("dpo", "qwen2-vl-9m"), **changes)
-    methods: tuple[MethodName, ...] = ("dpo", "ovip")
-    return [replace(base, method=method, batch=batch) for method in methods for batch in (1, 2, 4, 8)]
+    return [replace(base, method=method, batch=batch) for method in METHODS[:2] for batch in (1, 2, 4, 8)]
 
 
 def llava(**changes: Any) -> list[Setting]:
@@ -127,7 +124,7 @@ def quick(**changes: Any) -> list[Setting]:
     return [base, replace(base, method="group")]
 
 
-SUITES = {
+SUITES: dict[str, Callable[..., list[Setting]]] = {
     "bar": bar,
     "prompts": prompts,
     "images": images,

@@ -129,7 +129,7 @@ def _parts(shape: Shape) -> tuple[Any, Any]:
     settings["text_config"] |= {"tie_word_embeddings": shape.tied, "layer_types": None}
     settings["vision_config"] |= shape.vision
     settings["tie_word_embeddings"] = shape.tied
-    processor = parts.processor
+    processor: Any = parts.processor
     processor.tokenizer.model_max_length = MAX_LENGTH
     if shape.family == "llava":
         size = shape.vision["image_size"]

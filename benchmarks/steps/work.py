@@ -135,19 +135,32 @@ def step_flops(load: Load, setting: Setting) -> int:
     return 2 * (weights + attention) + backward + tower_flops(load, shape)
 
 
-def matrix_rate(size: int = 8192, seconds: float = 2.0) -> float:
-    """What the card reaches in products of large bf16 matrices, in FLOP/s: the best of several runs."""
+def matrix_rate(device: str, dtype: str, threads: int, seconds: float = 2.0) -> float:
+    """What the device reaches in products of large matrices, in FLOP/s: the best of several runs.
+
+    Args:
+        device: `cpu` or `cuda`.
+        dtype: of the matrices, such as `bfloat16`.
+        threads: on a CPU.
+        seconds: how long to try.
+    """
     import time
 
     import torch
 
-    one, other = (torch.randn(size, size, device="cuda", dtype=torch.bfloat16) for _ in range(2))
+    def wait() -> None:
+        if device == "cuda":
+            torch.cuda.synchronize()
+
+    torch.set_num_threads(threads)
+    size = 8192 if device == "cuda" else 1024
+    one, other = (torch.randn(size, size, device=device, dtype=getattr(torch, dtype)) for _ in range(2))
     best, end = 0.0, time.perf_counter() + seconds
     while time.perf_counter() < end:
-        torch.cuda.synchronize()
+        wait()
         start = time.perf_counter()
         for _ in range(10):
             one @ other
-        torch.cuda.synchronize()
+        wait()
         best = max(best, 10 * 2 * size**3 / (time.perf_counter() - start))
     return best
