@@ -11,6 +11,9 @@ from .settings import Setting
 from .shapes import SHAPES, Shape
 
 
+PATCH = 14  # pixels on a side; two frames of Qwen's towers show the same picture
+
+
 @dataclass(frozen=True)
 class Load:
     """Of one forward over one batch.
@@ -102,25 +105,22 @@ def tower_flops(load: Load, shape: Shape) -> int:
     """Of one forward through the tower and what follows it, for pictures of one size."""
     vision, hidden = shape.vision, shape.text["hidden_size"]
     size = load.patches // max(1, load.pictures)
+    pixels = 3 * PATCH**2
     if shape.family == "llava":
         width, depth = vision["hidden_size"], vision["num_hidden_layers"]
-        layer = 4 * width**2 + 2 * width * vision["intermediate_size"]
-        return load.patches * (depth * (2 * layer + 4 * width * size) + 2 * (width * hidden + hidden**2))
-    merger = ((4 * _width(shape)) ** 2 + 4 * _width(shape) * hidden) // 4
-    width, depth = _width(shape), vision["depth"]
-    if shape.family == "qwen2_vl":
-        layer = 4 * width**2 + 2 * width * 4 * width
-        return load.patches * (depth * (2 * layer + 4 * width * size) + 2 * merger)
-    layer = 4 * width**2 + 3 * width * vision["intermediate_size"]
-    full = len(vision["fullatt_block_indexes"])
-    window = (vision["window_size"] // 14) ** 2
-    seen = full * size + (depth - full) * min(window, size)
-    return load.patches * (2 * depth * layer + 4 * width * seen + 2 * merger)
-
-
-def _width(shape: Shape) -> int:
-    width: int = shape.vision["embed_dim" if shape.family == "qwen2_vl" else "hidden_size"]
-    return width
+        seen = depth * size
+        inner, after = 2 * width * vision["intermediate_size"], width * hidden + hidden**2
+    elif shape.family == "qwen2_vl":
+        width, depth = vision["embed_dim"], vision["depth"]
+        seen = depth * size
+        inner, after, pixels = 2 * width * 4 * width, 4 * width**2 + width * hidden, 2 * pixels
+    else:
+        width, depth = vision["hidden_size"], vision["depth"]
+        full, window = len(vision["fullatt_block_indexes"]), (vision["window_size"] // PATCH) ** 2
+        seen = full * size + (depth - full) * min(window, size)
+        inner, after, pixels = 3 * width * vision["intermediate_size"], 4 * width**2 + width * hidden, 2 * pixels
+    weights = pixels * width + depth * (4 * width**2 + inner) + after
+    return load.patches * (2 * weights + 4 * width * seen)
 
 
 def step_flops(load: Load, setting: Setting) -> int:
