@@ -30,6 +30,7 @@ class Run:
         losses: of each step.
         loaded: bytes in use before the first step.
         peak: most bytes in use during the steps.
+        notes: what the run said about its `tree_forward`.
         failure: why there are no figures, or "".
     """
 
@@ -37,6 +38,7 @@ class Run:
     losses: list[float] = field(default_factory=list)
     loaded: int = 0
     peak: int = 0
+    notes: list[str] = field(default_factory=list)
     failure: str = ""
 
 
@@ -48,7 +50,7 @@ class Worker:
             "PYTHONPATH": os.pathsep.join([str(BENCHMARKS), str(BENCHMARKS.parent), os.environ.get("PYTHONPATH", "")]),
             "HF_HOME": str(log.parent / "huggingface"),
             "HF_HUB_OFFLINE": "1",
-            "LLAMAFACTORY_VERBOSITY": "WARN",
+            "LLAMAFACTORY_VERBOSITY": "INFO",
             "OMP_NUM_THREADS": str(threads),
             "TOKENIZERS_PARALLELISM": "false",
         }
@@ -95,10 +97,10 @@ class Worker:
             run.peak = max(run.peak, message["memory"])
 
     def end(self, run: Run) -> None:
-        """Takes the losses."""
+        """Takes the losses and notes."""
         message = self._read(run)
         if not run.failure:
-            run.losses = message["losses"]
+            run.losses, run.notes = message["losses"], message["notes"]
 
     def _read(self, run: Run) -> dict[str, Any]:
         assert self._process.stdout is not None

@@ -78,7 +78,12 @@ def _losses_agree(runs: Mapping[str, Any], tolerance: float) -> list[dict[str, A
 
 def judge(row: Mapping[str, Any], with_bar: bool) -> list[dict[str, Any]]:
     """What the bar says about a summarised row; the figures of the bar itself only where `with_bar`."""
-    method, ratios, checks = row["setting"]["method"], row["ratios"], []
+    method, ratios = row["setting"]["method"], row["ratios"]
+    checks = [
+        {"what": f"{name} runs", "value": run["failure"], "wanted": "no failure", "passed": False}
+        for name, run in row["runs"].items()
+        if run["failure"] and name != "packed"  # which is refused where it is impossible
+    ]
     engine = next((name for name in OURS if name in row["median_seconds"]), None)
     if "auto/dense" in ratios:
         checks.append(_check("auto against dense, upper end", ratios["auto/dense"]["high"], "<=", SLOWEST))
@@ -109,14 +114,15 @@ def table(report: Mapping[str, Any]) -> str:
         ours = [name for name in OURS if name in names]
         head = ["setting", *(f"{name} s" for name in names)]
         head += [f"{name} / {ours[0]}" for name in others] if ours else []
+        head += ["auto is"] if "auto" in names else []
         head += ["dense / packed", "limit"] if "packed" in names else ["limit"]
         head += [f"{name} MiB" for name in names] + [f"{name} of peak" for name in names if name != "auto"]
         lines += [f"**{suite}**", "", f"| {' | '.join(head)} |", f"|---|{'--:|' * (len(head) - 1)}"]
         for row in rows:
             cells = [row["name"], *(_cell(row["median_seconds"].get(name), 2) for name in names)]
-            pairs = [f"{name}/{ours[0]}" for name in others] if ours else []
-            pairs += ["dense/packed"] if "packed" in names else []
-            cells += [_ratio_cell(row["ratios"].get(pair)) for pair in pairs]
+            cells += [_ratio_cell(row["ratios"].get(f"{name}/{ours[0]}")) for name in others if ours]
+            cells += [_choice(row["runs"].get("auto"))] if "auto" in names else []
+            cells += [_ratio_cell(row["ratios"].get("dense/packed"))] if "packed" in names else []
             cells.append(f"{row['limit']:.2f}")
             cells += [_cell(row["above_loaded_mib"].get(name), 0) for name in names]
             cells += [_share(row["utilisation"].get(name)) for name in names if name != "auto"]
@@ -127,16 +133,19 @@ def table(report: Mapping[str, Any]) -> str:
     }
     lines += [f"- {failure}" for failure in sorted(failures)]
     missed = [(row, check) for row in report["rows"] for check in row["checks"] if not check["passed"]]
-    lines += [
-        f"- {row['name']}: {check['what']} {check['value']:g}, wanted {check['wanted']}" for row, check in missed
-    ]
-    if report.get("bar_checked") and not missed:
-        lines.append("All figures reach the bar.")
+    lines += [f"- {row['name']}: {check['what']} {check['value']}, wanted {check['wanted']}" for row, check in missed]
+    if not missed:
+        lines.append("Every figure that has a bar reaches it.")
     return "\n".join(lines).rstrip() + "\n"
 
 
 def _cell(value: float | None, digits: int) -> str:
     return "–" if value is None else f"{value:.{digits}f}"
+
+
+def _choice(run: Mapping[str, Any] | None) -> str:
+    """What `auto` chose: the first word that it says about it."""
+    return run["notes"][0].split()[1].rstrip(".") if run and run["notes"] else "–"
 
 
 def _share(value: float | None) -> str:

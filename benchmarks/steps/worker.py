@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import gc
 import json
+import logging
 import os
 import resource
 import sys
@@ -21,10 +22,24 @@ from .jobs import Job
 from .settings import Setting
 
 
+class Notes(logging.Handler):
+    """Keeps what a run says about its `tree_forward`."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.INFO)
+        self.lines: list[str] = []
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Keeps a line that begins with the argument's name."""
+        if record.getMessage().startswith("tree_forward:"):
+            self.lines.append(record.getMessage())
+
+
 class PipeGate:
     """The gate of a worker; memory is in bytes."""
 
-    def __init__(self, device: str, steps: int, lines: TextIO) -> None:
+    def __init__(self, device: str, steps: int, lines: TextIO, notes: Notes) -> None:
+        self._notes = notes
         self._left = steps
         self._cuda = device == "cuda"
         self._lines = lines
@@ -50,7 +65,7 @@ class PipeGate:
 
     def finished(self, losses: Sequence[float]) -> None:
         """See `Gate`."""
-        self.say(event="end", losses=list(losses))
+        self.say(event="end", losses=list(losses), notes=self._notes.lines)
 
     def say(self, **message: Any) -> None:
         """A line for the process that started this one."""
@@ -108,7 +123,9 @@ def main() -> None:
     from .contenders import run
 
     job = load_job(json.loads(sys.argv[1]))
-    gate = PipeGate(job.device, job.steps, lines)
+    notes = Notes()
+    logging.getLogger("llamafactory").addHandler(notes)
+    gate = PipeGate(job.device, job.steps, lines, notes)
     try:
         run(job, gate)
     except Exception as error:
