@@ -128,10 +128,8 @@ def table(report: Mapping[str, Any]) -> str:
             cells += [_share(row["utilisation"].get(name)) for name in names if name != "auto"]
             lines.append(f"| {' | '.join(cells)} |")
         lines.append("")
-    failures = {
-        f"{name}: {run['failure']}" for row in report["rows"] for name, run in row["runs"].items() if run["failure"]
-    }
-    lines += [f"- {failure}" for failure in sorted(failures)]
+    refused = {row["runs"].get("packed", {}).get("failure") for row in report["rows"]} - {None, ""}
+    lines += [f"- packed: {failure}" for failure in sorted(refused)]
     missed = [(row, check) for row in report["rows"] for check in row["checks"] if not check["passed"]]
     lines += [f"- {row['name']}: {check['what']} {check['value']}, wanted {check['wanted']}" for row, check in missed]
     if not missed:
