@@ -52,9 +52,10 @@ def test_packed_and_dense_learn_alike(settings, train, told, family, changes):
 
 def test_evaluation_alone(settings, train, told):
     evaluation = {"do_train": False, "do_eval": True, "eval_dataset": "ovip_eval", "dataset": None, "max_steps": None}
+    pairs = {"strategy": "dpo", "pref_loss": "simpo"}  # without a reference, which would be the model itself
     losses = []
     for forward in ("dense", "auto"):
-        folder = train(settings(**evaluation, tree_forward=forward)).folder
+        folder = train(settings(**evaluation, **pairs, tree_forward=forward)).folder
         losses.append(json.loads((folder / "eval_results.json").read_text())["eval_loss"])
     assert losses[1] == pytest.approx(losses[0], abs=1e-5)
     assert told[-1].startswith("tree_forward: packed.")
