@@ -89,8 +89,9 @@ def test_cached_reference_log_probs_change_nothing(
     env = environment(changes)
     cache = tmp_path / "cache"
     written = []
-    for _ in range(2):
-        found = train_cli(settings(**{**base, **changes}, ref_logps="cache", ref_logps_dir=str(cache)), ranks, env=env)
+    for name in ("first", "second"):
+        keys = {"ref_logps": "cache", "ref_logps_dir": str(cache), "output_dir": str(tmp_path / name)}
+        found = train_cli(settings(**{**base, **changes, **keys}), ranks, env=env)
         assert found.losses == pytest.approx(whole.losses, abs=1e-4)
         assert found.logged("rewards/margins") == pytest.approx(whole.logged("rewards/margins"), abs=2e-3)
         written.append([_lines(shard) for shard in sorted(cache.glob("*/*.logps"))])
@@ -117,7 +118,7 @@ def test_a_cache_whose_filling_was_killed_is_filled_up(settings, train_cli, kill
     assert all(shard.read_bytes() == content for shard, content in before.items())
     assert sum(map(_lines, cache.glob("*/*.logps"))) == 40
     del arguments["ref_logps"], arguments["ref_logps_dir"]
-    live = train_cli(arguments, ranks=2)
+    live = train_cli({**arguments, "output_dir": str(tmp_path / "live")}, ranks=2)
     assert found.losses == pytest.approx(live.losses, abs=1e-6)
 
 
