@@ -80,7 +80,7 @@ def measure(suite: str, setting: Setting, options: argparse.Namespace, work: Pat
     }
     row = summarise(row)
     if suite != "quick":  # its steps are too short for ratios
-        row["checks"] += judge(row, with_bar=suite == "bar")
+        row["checks"] += judge(row, with_bar=setting in SUITES["bar"]())
     return row
 
 
