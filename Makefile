@@ -29,6 +29,8 @@ unexport PYTHONPATH PYTHONHOME
 .PHONY: demo install test test-vllm style quality bench clean
 .DEFAULT_GOAL := demo
 
+# One thread is as fast as two for so small a model.
+demo: export OMP_NUM_THREADS ?= 1
 demo: $(VENV)/.installed
 	$(BIN)/mmself toy data --out $(DEMO)/data
 	$(BIN)/mmself toy start --data $(DEMO)/data --out $(DEMO)/start

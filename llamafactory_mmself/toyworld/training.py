@@ -249,7 +249,9 @@ def _llamafactory(config: Path, log: Path) -> None:
     command = str(beside) if beside.is_file() else shutil.which("llamafactory-cli")
     if command is None:
         raise ToyWorldError("`llamafactory-cli` is not installed beside this Python; install llamafactory==0.9.5.")
-    environment = {"WANDB_DISABLED": "true", "TOKENIZERS_PARALLELISM": "false", **os.environ}
+    # A second thread brings such a model nothing, and costs much where others want the core.
+    quiet = {"WANDB_DISABLED": "true", "TOKENIZERS_PARALLELISM": "false", "OMP_NUM_THREADS": "1"}
+    environment = {**quiet, **os.environ}
     try:
         with open(log, "w", encoding="utf-8") as file:
             done = subprocess.run([command, "train", str(config)], stdout=file, stderr=file, env=environment)

@@ -2,6 +2,7 @@
 """A small toy world, a model that has just learnt the form of answers, and recipes over both."""
 
 import copy
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,8 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from llamafactory_mmself.toyworld.start import FOLLOW
-from llamafactory_mmself.toyworld.training import Phase, TrainingOptions, train_model
+from llamafactory_mmself.toyworld.training import shipped_base
 from llamafactory_mmself.toyworld.world import WorldOptions, write_world
 
 
@@ -20,7 +20,7 @@ RECIPE: dict[str, Any] = {
     "verifier": "toy",
     "iterations": 1,
     "engine": {"batch_size": 8, "device": "cpu"},
-    "sampling": {"n": 2, "temperature": 0.9, "max_new_tokens": 48},
+    "sampling": {"n": 2, "temperature": 0.9, "max_new_tokens": 96},
     "evaluate": {"samples": 2},
     "train": {
         "finetuning_type": "lora",
@@ -44,9 +44,8 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="session")
 def beginner(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A model that writes answers in the right form and guesses."""
-    out = tmp_path_factory.mktemp("models") / "beginner"
-    return train_model(out, TrainingOptions(phases=(Phase("follow", FOLLOW, 200, 8, 2e-3, 8),)))
+    """A model that writes answers in the right form and is wrong now and then."""
+    return shutil.copytree(shipped_base("qwen2_vl", WorldOptions()), tmp_path_factory.mktemp("models") / "beginner")
 
 
 @pytest.fixture
