@@ -44,10 +44,11 @@ def test_packed_and_dense_learn_alike(settings, train, told, family, changes):
         train(settings(family, **common, tree_forward=forward)) for forward in ("dense", "packed", "auto")
     )
     assert found.losses == pytest.approx(dense.losses, abs=1e-5)
-    assert chosen.losses == found.losses
     explicit, automatic = told
     assert explicit == "tree_forward: packed. As the run's arguments say."
-    assert automatic.startswith("tree_forward: packed.") and "tower passes" in automatic
+    assert "tower passes" in automatic
+    same = found if automatic.startswith("tree_forward: packed.") else dense  # where the rows' lengths say so
+    assert chosen.losses == same.losses
 
 
 def test_evaluation_alone(settings, train, told):
