@@ -41,6 +41,8 @@ from steps.settings import CONTENDERS, METHODS, SUITES, Contender, Setting, cont
 from steps.shapes import SHAPES, write_model
 from steps.work import Load, loads, matrix_rate, step_flops
 
+from llamafactory_mmself.files import write_json
+
 
 RESULTS = Path(__file__).resolve().parent / "results"
 README = Path(__file__).resolve().parent / "README.md"
@@ -81,6 +83,20 @@ def measure(suite: str, setting: Setting, options: argparse.Namespace, work: Pat
     row = summarise(row)
     if suite != "quick":  # its steps are too short for ratios
         row["checks"] += judge(row, with_bar=setting in SUITES["bar"]())
+    return row
+
+
+def kept(suite: str, setting: Setting, options: argparse.Namespace, work: Path) -> dict[str, Any]:
+    """`measure`, or what an earlier run with this commit and these options left in the same `--work`."""
+    ignored = ("suites", "methods", "out", "work", "quick")
+    origin = {name: value for name, value in vars(options).items() if name not in ignored}
+    origin |= {"contenders": list(options.contenders), "commit": describe_commit(), "setting": setting.to_dict()}
+    file = work / suite / f"{setting.name}.json"
+    if file.exists() and (found := json.loads(file.read_text(encoding="utf-8")))["origin"] == origin:
+        row: dict[str, Any] = found["row"]
+        return row
+    row = measure(suite, setting, options, work)
+    write_json(file, {"origin": origin, "row": row})
     return row
 
 
@@ -149,7 +165,11 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         default=12_000,
         help="leave out naive, llamafactory and trl where a batch has more tokens than this (default: 12000)",
     )
-    parser.add_argument("--work", type=Path, help="keep models, rows and logs in this folder")
+    parser.add_argument(
+        "--work",
+        type=Path,
+        help="keep models, rows, logs and finished settings in this folder; a run that was cut off goes on from there",
+    )
     parser.add_argument("--out", type=Path, default=RESULTS, help="folder of the result (default: benchmarks/results)")
     options = parser.parse_args(arguments)
     if options.alone is None:
@@ -181,7 +201,7 @@ def main() -> int:
         _autoload.activate()
         for place, (suite, setting) in enumerate(planned):
             print(f"{place + 1} of {len(planned)}: {suite}, {setting.name}", flush=True)
-            rows.append(measure(suite, setting, options, work))
+            rows.append(kept(suite, setting, options, work))
             rows[-1]["utilisation"] = utilisation(rows[-1], device["matrix_flops"][rows[-1]["dtype"]])
     report = {
         "benchmark": "training_steps",

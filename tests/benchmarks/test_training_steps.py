@@ -158,6 +158,8 @@ def test_a_quick_run_compares_contenders_that_compute_the_same_losses(project_ro
         "1",
         "--out",
         tmp_path,
+        "--work",
+        tmp_path / "work",
     ]
     done = subprocess.run(line, env=clean_environment(), capture_output=True, text=True, timeout=500, check=False)
     (file,) = tmp_path.glob("training_steps-quick-*.json")
@@ -169,3 +171,5 @@ def test_a_quick_run_compares_contenders_that_compute_the_same_losses(project_ro
     assert row["limit"] > 1
     assert file.with_suffix(".png").stat().st_size > 0
     assert "dpo-qwen2-vl-tiny" in done.stdout
+    subprocess.run(line, env=clean_environment(), capture_output=True, timeout=500, check=False)
+    assert json.loads(file.read_text())["rows"] == [row], "measured anew"
