@@ -12,6 +12,8 @@ from dataclasses import asdict, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .pictures import add_picture_limits, picture_limits
+
 
 if TYPE_CHECKING:
     from ..data.questions import Question
@@ -133,6 +135,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     limit.add_argument("--drop-long", action="store_true", help="drop candidates, then rows, that are over it")
     limit.add_argument("--model", help="whose tokenizer and processor count")
     limit.add_argument("--template", help="LLaMA-Factory's chat template")
+    add_picture_limits(limit)
 
 
 def _r3v(arguments: argparse.Namespace) -> int:
@@ -246,7 +249,9 @@ def _limit(arguments: argparse.Namespace) -> TokenLimit:
     if not arguments.model or not arguments.template:
         raise ValueError("--max-tokens needs --model and --template: their tokenizer and processor count.")
     with contextlib.redirect_stdout(sys.stderr):  # LLaMA-Factory logs to standard output
-        encoder = load_encoder(EngineConfig(model=arguments.model, template=arguments.template))
+        encoder = load_encoder(
+            EngineConfig(model=arguments.model, template=arguments.template, llamafactory=picture_limits(arguments))
+        )
     return TokenLimit(token_count(encoder.rows), arguments.max_tokens)
 
 

@@ -160,7 +160,7 @@ def manifest_path(out: Path) -> Path:
 
 def make_manifest(job: SampleJob, config: EngineConfig, policy: str, images: dict[str, ImageFact]) -> dict[str, Any]:
     """Everything that a job's samples depend on, the composition of its batches included."""
-    lengths = estimated_lengths(job.requests, images)
+    lengths = estimated_lengths(job.requests, images, config.pixels)
     order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
     chunks = [order[start : start + config.batch_size] for start in range(0, len(order), config.batch_size)]
     packages = PACKAGES if config.name != "vllm" else (*PACKAGES, *packages_distributions().get("vllm", ())[:1])

@@ -3,19 +3,24 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..generate.config import EngineConfig
 from ..generate.encoding import load_encoder
+from ..generate.types import EngineError
 from ..recipes.lengths import TokenLimit
 from .recipe import Recipe
 
 
 # LLaMA-Factory arguments that training and sampling have to share, or prompts would differ between the two.
-SHARED = (
+_PROMPT = (
     *("image_max_pixels", "image_min_pixels", "image_do_pan_and_scan", "crop_to_patches"),
     *("default_system", "enable_thinking", "tool_format"),
+)
+SHARED = (
+    *_PROMPT,
     *("add_tokens", "add_special_tokens", "resize_vocab", "split_special_tokens", "use_fast_tokenizer"),
     *("model_revision", "trust_remote_code"),
 )
@@ -28,13 +33,15 @@ def engine_config(recipe: Recipe) -> EngineConfig:
     Raises:
         EngineError: naming the key that is wrong.
     """
-    values = {
-        **recipe.engine,
-        "model": recipe.base_model,
-        "template": recipe.template,
-        "llamafactory": {**shared_arguments(recipe), **(recipe.engine.get("llamafactory") or {})},
-    }
-    return EngineConfig.from_dict(values, "`engine`")
+    values = {**recipe.engine, "model": recipe.base_model, "template": recipe.template}
+    config = EngineConfig.from_dict(values, "`engine`")
+    trained = recipe.train
+    if own := [name for name in _PROMPT if config.llamafactory.get(name, trained.get(name)) != trained.get(name)]:
+        raise EngineError(
+            f"`engine.llamafactory`: {', '.join(own)} would give sampling other prompts than training. Set it in "
+            "`train`; the engine takes it from there."
+        )
+    return replace(config, llamafactory={**shared_arguments(recipe), **config.llamafactory})
 
 
 def shared_arguments(recipe: Recipe) -> dict[str, Any]:

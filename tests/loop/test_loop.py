@@ -98,6 +98,22 @@ def test_sampling_uses_the_picture_limits_of_training(recipe) -> None:
         load_recipe(recipe(train__image_max_pixels=1024, engine__llamafactory={"vllm_maxlen": 512}))
     )
     assert dict(config.llamafactory) == {"image_max_pixels": 1024, "vllm_maxlen": 512}
+    with pytest.raises(ValueError, match="image_max_pixels would give sampling other prompts than training"):
+        engine_config(load_recipe(recipe(engine__llamafactory={"image_max_pixels": 1024})))
+
+
+def test_the_picture_limits_of_training_count_in_lengths(recipe, tmp_path) -> None:
+    from PIL import Image
+
+    from llamafactory_mmself.loop.recipe import load_recipe
+    from llamafactory_mmself.loop.settings import token_limit
+
+    Image.new("RGB", (140, 140)).save(tmp_path / "large.png")
+
+    def tokens(**changes: int) -> int:
+        return token_limit(load_recipe(recipe(**changes))).count("<image>Why?", "So.", [str(tmp_path / "large.png")])
+
+    assert tokens() - tokens(train__image_max_pixels=28 * 28 * 9) == 25 - 9
 
 
 @pytest.mark.parametrize(

@@ -112,6 +112,24 @@ def test_a_token_limit_is_reported_and_kept(files, capsys, tiny_models):
     assert "training would cut: 8 of 8" in shown.out and "would be empty" in shown.err
 
 
+@pytest.mark.slow
+def test_pictures_count_with_the_limits_of_training(files, capsys, questions, tiny_models):
+    Image.new("RGB", (140, 140)).save(questions[0].images[0])
+    counting = ["--model", str(tiny_models("qwen2_vl")), "--template", "qwen2_vl", "--max-tokens", "1"]
+
+    def tokens(*limits: str) -> list[int]:
+        assert build(files, "r3v", "--letters-only", *counting, *limits) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        return [int(words[1]) for words in sorted(lines) if words[0].endswith("/direct:")]
+
+    text = tokens()[0] - 25
+    assert tokens() == [text + 25, text + 4, text + 4]
+    assert tokens("--image_max_pixels", str(28 * 28 * 9)) == [text + 9, text + 4, text + 4]
+    assert tokens("--image_min_pixels", str(28 * 28 * 9)) == [text + 25, text + 9, text + 9]
+    assert build(files, "r3v", "--letters-only", *counting, "--image_max_pixels", "9", "--image_min_pixels", "10") == 2
+    assert "`image_max_pixels` cannot be smaller" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("recipe", "arguments", "message"),
     [
