@@ -14,6 +14,7 @@ from .. import verify
 from ..data.questions import Question, read_questions
 from ..evaluate.answers import Scores, score
 from ..files import read_jsonl, write_json, write_jsonl
+from ..generate.config import EngineConfig
 from ..generate.jobs import SampleJob, read_samples
 from ..generate.types import Request, SamplingParams
 from ..recipes.prompts import Prompts
@@ -102,6 +103,12 @@ class Rounds:
         model = self.iteration(number) / "model"
         return Policy(self.base(number), model) if self.lora else Policy(str(model))
 
+    def serving(self, number: int) -> EngineConfig:
+        """The engine on round `number`'s policy."""
+        policy = self.policy(number)
+        adapter = () if policy.adapter is None else (str(policy.adapter),)
+        return replace(self.engine, model=policy.model, adapter=adapter)
+
     def sample(
         self,
         number: int,
@@ -112,12 +119,9 @@ class Rounds:
         settings: Mapping[str, Any],
     ) -> Step:
         """Sampling with round `number`'s policy into `iter<number>/<purpose>.jsonl`."""
-        policy = self.policy(number)
+        policy, config = self.policy(number), self.serving(number)
         out = self.iteration(number) / f"{purpose}.jsonl"
         seed = derived_seed(self.recipe.seed, number, purpose)
-        config = replace(
-            self.engine, model=policy.model, adapter=() if policy.adapter is None else (str(policy.adapter),)
-        )
 
         def action() -> dict[str, Any]:
             asked = tuple(requests())
