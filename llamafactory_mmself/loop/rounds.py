@@ -176,12 +176,18 @@ class Rounds:
         arguments = training_arguments(self.recipe, base, dataset, model)
         config = folder / "train.yaml"
         start = Policy(base)
+        # Where a run stands, and on how many devices it goes on, changes nothing that it has done.
+        moved = {"dataset_dir", "output_dir"}
+        batch: dict[str, Any] = {}
+        if self.recipe.global_batch is not None:
+            moved.add("gradient_accumulation_steps")
+            batch["global_batch"] = self.recipe.global_batch
         return Step(
             name=f"iter{number}/train",
             action=lambda: train(arguments, config),
             inputs={"dataset": dataset, **start.inputs, **_named_files(self.recipe.train)},
             outputs=(model,),
-            settings={name: value for name, value in arguments.items() if name not in ("dataset_dir", "output_dir")},
+            settings={name: value for name, value in arguments.items() if name not in moved} | batch,
             scratch=(config, config.with_suffix(".log")),
             names=start.names,
         )
