@@ -35,7 +35,7 @@ SMALL = {"evaluate__samples": 0, "train__finetuning_type": "full", "train__max_s
 @pytest.mark.slow
 def test_a_run_a_second_run_and_a_changed_setting(loop, recipe, tmp_path) -> None:
     path = recipe(**SMALL)
-    status, plan, _ = loop(path, "--dry-run")
+    status, plan, _ = loop(path, "--dry_run")
     assert status == 0 and not (tmp_path / "run").exists()
     assert plan.splitlines()[0] == "to do    iter0/test_greedy" and "to do    iter1/train" in plan.splitlines()
 
@@ -151,9 +151,9 @@ def test_a_broken_picture_is_named(loop, recipe, world, tmp_path) -> None:
 
 
 def test_the_plan_of_a_restart(loop, recipe, tmp_path) -> None:
-    status, plan, _ = loop(recipe(), "--dry-run", "--from", "iter1/score")
+    status, plan, _ = loop(recipe(), "--dry_run", "--from", "iter1/score")
     assert status == 0 and plan.splitlines()[-1] == "to do    iter1/score"
-    assert "no step 'x'" in loop(recipe(), "--dry-run", "--from", "x")[2]
+    assert "no step 'x'" in loop(recipe(), "--dry_run", "--from", "x")[2]
 
 
 def test_two_loops_cannot_share_a_folder(loop, recipe, tmp_path) -> None:
@@ -184,7 +184,7 @@ def test_presets_read_the_official_layout(loop, tmp_path, world) -> None:
         (source / f"{split}.jsonl").write_text(json.dumps(items))
     out = tmp_path / "out"
     flags = ("--base_model", "some/model", "--total_iters", "2", "--batch_size", "3", "--output_dir", str(out))
-    status, plan, error = loop("r3v-geoqa", "--geoqa_dir", str(source), *flags, "--dry-run")
+    status, plan, error = loop("r3v-geoqa", "--geoqa_dir", str(source), *flags, "--dry_run")
     assert status == 0, error
     assert plan.splitlines()[-1].split()[-1] == "iter2/score"
     assert len(read_questions(out / "questions" / "train.json")) == 16
