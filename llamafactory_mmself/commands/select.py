@@ -179,7 +179,8 @@ def _trainer(recipe: Recipe) -> Train:
 def _last_round(recipe: Recipe, pace: Mapping[str, Any]) -> LastRound:
     """Samples the training questions with a round's model, as the loop would for one more round."""
     from ..generate.jobs import SampleJob
-    from ..loop.rounds import Rounds, derived_seed
+    from ..generate.seeds import derived_seed
+    from ..loop.rounds import Rounds
     from ..loop.sampler import Sampler
 
     def run(number: int, requests: Sequence[Request], out: Path) -> Path:

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from ..evaluate.answers import Scores, score
 from ..files import read_jsonl, write_json, write_jsonl
 from ..generate.config import EngineConfig
 from ..generate.jobs import SampleJob, read_samples
+from ..generate.seeds import derived_seed
 from ..generate.types import Request, SamplingParams
 from ..recipes.prompts import Prompts
 from ..recipes.records import Checked, verify_samples
@@ -251,9 +251,3 @@ def _named_files(arguments: Mapping[str, Any]) -> dict[str, Path]:
 def read_checked(path: Path) -> list[Checked]:
     """Reads a file of checked samples."""
     return [Checked.from_row(row) for row in read_jsonl(path)]
-
-
-def derived_seed(seed: int, number: int, purpose: str) -> int:
-    """A seed of 31 bits for one use in one round, so that adding a step changes no other step's samples."""
-    text = f"{seed}/{number}/{purpose}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1
