@@ -26,7 +26,8 @@ def extract(response: Response) -> Found:
         return Found(None, "empty")
     segment, marked = final_segment(text)
     if marked:
-        return Found(None, EMPTY) if segment is None else Found(_bare(first_line(corrected(segment))), "marker")
+        answer = _bare(first_line(corrected(segment or "")))
+        return Found(answer, "marker") if answer else Found(None, EMPTY)
     if "\n" in text or len(text) > LONGEST_BARE:
         return Found(None, "no answer")
     return Found(_bare(text), "whole text")

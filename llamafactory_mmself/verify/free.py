@@ -50,7 +50,7 @@ def extract_expression(response: Response) -> Found:
         return Found(boxes[-1].strip(), "box")
     segment, marked = final_segment(text)
     if marked:
-        line = first_line(segment or "").rstrip(".").strip()
+        line = first_line(corrected(segment or "")).rstrip(".").strip()
         return Found(line, "marker") if line else Found(None, EMPTY)
     return Found(text.rstrip("."), "whole text") if "\n" not in text else Found(None, "no answer")
 

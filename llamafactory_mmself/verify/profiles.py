@@ -38,7 +38,7 @@ _ALL = (
     Profile("clevr", 2, "CLEVR-Math whole numbers", clevr.extract, clevr.matches),
     Profile("letters", 2, "options by letter, text or value (M3CoT, ScienceQA)", letters.extract, letters.same_option),
     Profile("number", 2, "free numbers", free.extract_number, free.same_number),
-    Profile("expression", 1, "free expressions, compared by algebra", free.extract_expression, free.same_expression),
+    Profile("expression", 2, "free expressions, compared by algebra", free.extract_expression, free.same_expression),
     Profile("stl", 2, "the option of a whole CAPTION/REASONING/CONCLUSION answer", stl.extract, letters.same_option),
     Profile(
         "stl-nocaption",

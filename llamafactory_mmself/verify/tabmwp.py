@@ -68,6 +68,8 @@ def matches(answer: str, truth: str, response: Response) -> bool:
 
 def _announced(segment: str, unit: str) -> Found:
     line = first_line(corrected(segment))
+    if not line:
+        return Found(None, letters.EMPTY)
     clock = CLOCK.search(line)
     if clock:
         return Found(normalize(clock.group()), "time")

@@ -102,15 +102,19 @@ def afterthoughts(segment: str) -> tuple[str, list[str]]:
 
 
 def corrected(segment: str) -> str:
-    """What an announced answer says in the end: behind the last "wait, it is", or all of it.
+    """What an announced answer says in the end: behind the last "wait, it is", or what was announced first.
 
-    "3. Wait, it's 4." is 4; for options there is `letters.read_option`, which knows more ways to say it.
+    "3. Wait, it's 4." is 4, and "3. No, that is wrong." is "". For options there is `letters.read_option`, which knows
+    more ways to say it.
     """
-    for part in reversed(afterthoughts(segment)[1]):
+    announced, after = afterthoughts(segment)
+    for part in reversed(after):
         restated = RESTATED.match(part)
+        if WITHDRAWN.search(part) or not re.search(r"\w", part):
+            return ""
         if restated:
             return part[restated.end() :]
-    return segment
+    return announced
 
 
 def first_line(text: str) -> str:

@@ -191,11 +191,13 @@ def test_expressions_in_a_thread():
     assert verdicts[0].correct
 
 
-@pytest.mark.parametrize("name", ["chartqa", "clevr", "number", "tabmwp"])
+@pytest.mark.parametrize("name", ["chartqa", "clevr", "expression", "number", "tabmwp", "toy"])
 def test_a_number_that_is_taken_back_counts_as_what_replaces_it(name):
     for text in ("Answer: 3. Wait, it's 4.", "Answer: 3\nNo, it should be 4.", "Answer: 4. Wait, yes.", "Answer: 4"):
         assert verify.check(name, text, "4").correct, text
         assert not verify.check(name, text, "3").correct, text
+    for text in ("Answer: 3. No, that is wrong.", "Answer: 3. Wait, let me count again."):
+        assert not verify.check(name, text, "3").parsed, text
 
 
 @pytest.mark.parametrize(
