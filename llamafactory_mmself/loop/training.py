@@ -26,7 +26,8 @@ _POLL = 0.5  # seconds between looks at a child process
 _TAIL = 25  # lines of a failed command's log that an error shows
 _ENTRY = 4096  # bytes; a line of the training log is shorter
 _FULL = re.compile(
-    r"(?:No space left on device|Disk quota exceeded|File too large|\bos error (?:28|122|27)\b)"
+    r"(?:No space left on device|Disk quota exceeded|File too large|\bos error (?:28|122|27)\b"
+    r"|inline_container\.cc:\d+\] \. unexpected pos)"  # torch.save
     r"(?:: '(?P<file>[^']+)')?"
 )
 _ROOM = 1 << 20  # bytes; with less, a disk is full
@@ -170,7 +171,7 @@ def _run(
 def _full(tail: str, output: Path) -> str:
     """What to do about a full disk, or "" if that was not the cause.
 
-    torch tells of a failed write without the reason, and a log on a full disk ends early: so free room counts as well.
+    A log on a full disk ends early, so free room counts as well.
     """
     place = next(folder for folder in (output, *output.parents) if folder.exists())
     told = _FULL.search(tail)
