@@ -167,7 +167,9 @@ def format_table(costs: Sequence[Cost]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure what the plugin adds to the start of Python.")
     parser.add_argument("--runs", type=int, default=400, help="pairs of `python -c pass` (default: 400)")
-    parser.add_argument("--cli_runs", type=int, default=15, help="pairs of `llamafactory-cli version` (default: 15)")
+    parser.add_argument(
+        "--cli_runs", "--cli-runs", type=int, default=15, help="pairs of `llamafactory-cli version` (default: 15)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args()
 
