@@ -8,8 +8,11 @@ import contextlib
 import os
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+from .pictures import add_picture_limits, picture_limits
 
 
 ENGINE_FLAGS = ("model", "adapter", "template", "dtype", "device", "batch_size", "workers", "api_base", "api_model")
@@ -64,6 +67,7 @@ def add_engine(group: Any) -> None:
     group.add_argument("--ray", action="store_true", default=None, help="run the workers on a Ray cluster")
     group.add_argument("--api_base", help="openai: address such as http://localhost:8000/v1")
     group.add_argument("--api_model", help="openai: the model's name there")
+    add_picture_limits(group)
 
 
 def _add_sampling(group: Any) -> None:
@@ -126,6 +130,7 @@ def engine_config(options: argparse.Namespace) -> Any:
     config = EngineConfig.from_dict(
         values | {name: value for name, value in flags.items() if value is not None}, where
     )
+    config = replace(config, llamafactory={**config.llamafactory, **picture_limits(options)})
     config.check(where)
     return config
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from ..data.questions import Question
 from ..generate.jobs import read_samples
+from ..generate.seeds import derived_seed
 from ..generate.types import Request
 from ..recipes import r3v, stl
 from ..recipes.examples import Example, mixed, write_dataset
@@ -18,7 +19,7 @@ from ..recipes.lengths import fitting
 from ..recipes.records import Checked
 from ..recipes.stl_options import STLOptions
 from .recipe import Form, Recipe
-from .rounds import Rounds, derived_seed, read_checked
+from .rounds import Rounds, read_checked
 from .sampler import Sampler
 from .settings import cutoff_len, token_limit
 from .steps import Step

@@ -69,6 +69,8 @@ class Recipe:
         sampling: n, temperature, top_p, top_k, max_new_tokens ...
         build: switches of the method's builder.
         prompts: prompt name -> a prompt file of your own.
+        global_batch: rows of an optimizer step on all devices together; gradient accumulation follows from it. None
+            leaves it to `train`.
         warmup: ShareGPT rows for a training before the first samples; they are part of every round's rows.
         evaluate: what is measured.
     """
@@ -89,6 +91,7 @@ class Recipe:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     build: Mapping[str, Any] = field(default_factory=dict)
     prompts: Mapping[str, Any] = field(default_factory=dict)
+    global_batch: int | None = None
     warmup: Path | None = None
     evaluate: Evaluation = field(default_factory=Evaluation)
 
@@ -188,10 +191,16 @@ def _check_values(recipe: Recipe, where: str) -> None:
         value = vars(recipe)[name]
         if value not in get_args(kind):
             raise LoopError(f"{where}, key `{name}`: {value!r} is none of {', '.join(get_args(kind))}.")
-    for name, least in (("iterations", 0), ("seed", 0)):
+    for name, least in (("iterations", 0), ("seed", 0), ("global_batch", 1)):
         value = vars(recipe)[name]
+        if value is None and name == "global_batch":
+            continue
         if not isinstance(value, int) or isinstance(value, bool) or value < least:
             raise LoopError(f"{where}, key `{name}`: a whole number from {least} on is expected, found {value!r}.")
+    if recipe.global_batch is not None and "gradient_accumulation_steps" in recipe.train:
+        raise LoopError(
+            f"{where}, `train`: gradient_accumulation_steps follows from `global_batch`; remove one of them."
+        )
     for name in ("train_data", "test_data", "warmup"):
         path = vars(recipe)[name]
         if path is not None and not path.is_file():

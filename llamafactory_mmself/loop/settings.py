@@ -3,23 +3,31 @@
 
 from __future__ import annotations
 
+import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..generate.config import EngineConfig
 from ..generate.encoding import load_encoder
+from ..generate.types import EngineError
 from ..recipes.lengths import TokenLimit
 from .recipe import Recipe
+from .steps import LoopError
 
 
 # LLaMA-Factory arguments that training and sampling have to share, or prompts would differ between the two.
-SHARED = (
+_PROMPT = (
     *("image_max_pixels", "image_min_pixels", "image_do_pan_and_scan", "crop_to_patches"),
     *("default_system", "enable_thinking", "tool_format"),
+)
+SHARED = (
+    *_PROMPT,
     *("add_tokens", "add_special_tokens", "resize_vocab", "split_special_tokens", "use_fast_tokenizer"),
     *("model_revision", "trust_remote_code"),
 )
 CUTOFF_LEN = 2048  # LLaMA-Factory's default
+DEVICE_BATCH = 8  # transformers' default of per_device_train_batch_size
 
 
 def engine_config(recipe: Recipe) -> EngineConfig:
@@ -28,13 +36,15 @@ def engine_config(recipe: Recipe) -> EngineConfig:
     Raises:
         EngineError: naming the key that is wrong.
     """
-    values = {
-        **recipe.engine,
-        "model": recipe.base_model,
-        "template": recipe.template,
-        "llamafactory": {**shared_arguments(recipe), **(recipe.engine.get("llamafactory") or {})},
-    }
-    return EngineConfig.from_dict(values, "`engine`")
+    values = {**recipe.engine, "model": recipe.base_model, "template": recipe.template}
+    config = EngineConfig.from_dict(values, "`engine`")
+    trained = recipe.train
+    if own := [name for name in _PROMPT if config.llamafactory.get(name, trained.get(name)) != trained.get(name)]:
+        raise EngineError(
+            f"`engine.llamafactory`: {', '.join(own)} would give sampling other prompts than training. Set it in "
+            "`train`; the engine takes it from there."
+        )
+    return replace(config, llamafactory={**shared_arguments(recipe), **config.llamafactory})
 
 
 def shared_arguments(recipe: Recipe) -> dict[str, Any]:
@@ -50,6 +60,9 @@ def training_arguments(recipe: Recipe, base: str, dataset: Path, output: Path) -
         base: model that the training starts from.
         dataset: the data set's file, registered in its own folder.
         output: folder of the model.
+
+    Raises:
+        LoopError: `global_batch` cannot be had on the devices that are there.
     """
     return {
         "stage": "reflection_sft",
@@ -58,12 +71,45 @@ def training_arguments(recipe: Recipe, base: str, dataset: Path, output: Path) -
         "overwrite_output_dir": False,
         "template": recipe.template,
         **recipe.train,
+        **_accumulation(recipe),
         "model_name_or_path": base,
         "dataset": dataset.stem,
         "dataset_dir": str(dataset.parent),
         "output_dir": str(output),
         "do_train": True,
     }
+
+
+def _accumulation(recipe: Recipe) -> dict[str, int]:
+    """The gradient accumulation that makes an optimizer step see `global_batch` rows."""
+    if recipe.global_batch is None:
+        return {}
+    each = int(recipe.train.get("per_device_train_batch_size") or DEVICE_BATCH)
+    devices = training_devices(recipe)
+    steps, rest = divmod(recipe.global_batch, each * devices)
+    if rest:
+        raise LoopError(
+            f"`global_batch` {recipe.global_batch} cannot be dealt out to {devices} devices with "
+            f"per_device_train_batch_size {each}. Change one of the two, or use another number of devices."
+        )
+    return {"gradient_accumulation_steps": steps}
+
+
+def training_devices(recipe: Recipe) -> int:
+    """How many processes `llamafactory-cli train` will be, each with a device of its own."""
+    if _enabled("USE_RAY"):
+        return int(recipe.train.get("ray_num_workers") or 1)
+    import torch
+
+    visible = torch.accelerator.device_count()
+    if visible < 2 and not (_enabled("FORCE_TORCHRUN") or recipe.train.get("deepspeed")):
+        return 1
+    here = int(os.environ.get("NPROC_PER_NODE") or max(visible, 1))
+    return here * int(os.environ.get("NNODES") or 1)
+
+
+def _enabled(variable: str) -> bool:
+    return os.environ.get(variable, "0").lower() in ("true", "y", "1")
 
 
 def cutoff_len(recipe: Recipe) -> int:

@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image, ImageDraw
 
 from llamafactory_mmself import _autoload
 from llamafactory_mmself.data.encode import RowEncoder, encode_pairs
@@ -59,20 +58,7 @@ def cast(batch: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory):
-    """Pictures of different sizes."""
-    folder = tmp_path_factory.mktemp("pictures")
-    paths = []
-    for place, (size, colour) in enumerate([((112, 112), "red"), ((140, 84), "green"), ((84, 140), "blue")]):
-        image = Image.new("RGB", size, "white")
-        ImageDraw.Draw(image).ellipse((10, 10, 60, 70), fill=colour)
-        image.save(folder / f"{place}.png")
-        paths.append(str(folder / f"{place}.png"))
-    return paths
-
-
-@pytest.fixture(scope="session")
-def make_lab(tiny_models, pictures):
+def make_lab(tiny_models, shapes):
     """family -> Lab."""
     _autoload.activate()
     from transformers import AutoModelForImageTextToText
@@ -82,7 +68,7 @@ def make_lab(tiny_models, pictures):
     labs: dict[str, Lab] = {}
 
     def row(number: int, question: str, chosen: str, rejected: str, images: list[int]) -> PreferenceRow:
-        first, second = (pictures[place] for place in images)
+        first, second = (shapes[place] for place in images)
         prompt = (Turn("user", f"<image>\n{question}"),)
         return PreferenceRow(
             f"row{number}", "rows.json", number, "", "", prompt, chosen, (rejected,), (first,), (second,)
