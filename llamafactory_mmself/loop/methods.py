@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..data.questions import Question
+from ..evaluate.answers import disputed
 from ..generate.jobs import read_samples
 from ..generate.seeds import derived_seed
 from ..generate.types import Request
@@ -107,11 +108,13 @@ def _evaluation(rounds: Rounds, number: int, form: Form) -> list[Step]:
         purposes.append("test_samples")
         if recipe.evaluate.select and recipe.method == "r3v":
             seed = derived_seed(recipe.seed, number, "candidates")
-            samples = folder / "test_samples.jsonl"
+            spare = recipe.evaluate.spare_agreeing
+            samples = folder / ("checked_test_samples.jsonl" if spare else "test_samples.jsonl")
 
             def select() -> list[Request]:
+                drawn = [item.sample for item in disputed(read_checked(samples))] if spare else read_samples(samples)
                 candidates: dict[str, list[str]] = {}
-                for sample in read_samples(samples):
+                for sample in drawn:
                     candidates.setdefault(sample.request, []).append(sample.text)
                 limit = token_limit(recipe)
                 return r3v.select_requests(rounds.test_questions, candidates, rounds.prompts, seed, limit=limit)

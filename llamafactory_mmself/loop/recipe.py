@@ -38,12 +38,14 @@ class Evaluation:
         samples: samples a question for oracle, vote and self-select; 0: greedy answers only.
         temperature: of these samples; None: as in training.
         select: let the model select among its samples (r3v).
+        spare_agreeing: where all samples give one answer, take it and do not ask; the published code asks.
         form: how test questions are asked: `cot`, `direct`, or `answer` (see-think-answer); None: as in training.
     """
 
     samples: int = 0
     temperature: float | None = None
     select: bool = True
+    spare_agreeing: bool = False
     form: Form | None = None
 
 
