@@ -3,9 +3,9 @@
 
 For each seed a world is drawn and a weak model is started (`mmself toy data`, `mmself toy start`). Each variant is
 then a run of `mmself loop` on `examples/r3v/toy.yaml` or `examples/stl/toy.yaml` with some values changed; variants of
-a seed share the samples of round 0. What was finished before is kept: more seeds and variants can be added. Accuracy
-is greedy, on held-out questions that nothing was tuned on, and gains are paired over these questions. A JSON with all
-of it and a table go to `benchmarks/results`.
+a seed share the samples of round 0. What was finished before is kept: more seeds and variants can be added, and the
+table has all of them. Accuracy is greedy, on held-out questions that nothing was tuned on, and gains are paired over
+these questions. A JSON with all of it and a table go to `benchmarks/results`.
 
     python benchmarks/self_training.py [--seeds 0 1 2] [--variants r3v star ...] [--jobs 2] [--work DIR] [--table]
 """
@@ -79,7 +79,7 @@ def main() -> None:
     if not options.table:
         with ThreadPoolExecutor(options.jobs) as pool:
             list(pool.map(lambda seed: run_seed(work, seed, variants, threads), options.seeds))
-    results = collect(work, options.seeds, variants)
+    results = collect(work, sorted(int(path.name.removeprefix("seed")) for path in work.glob("seed*")))
     target = RESULTS / f"self_training-{date.today()}"
     write_json(target.with_suffix(".json"), results)
     write_text(target.with_suffix(".md"), table(results))
@@ -140,10 +140,10 @@ def _run(env: dict[str, str], log: Path, *arguments: Any) -> None:
         subprocess.run([str(PROGRAMS / "mmself"), *map(str, arguments)], env=env, stdout=file, stderr=file, check=True)
 
 
-def collect(work: Path, seeds: Sequence[int], variants: Sequence[Variant]) -> dict[str, Any]:
-    """Accuracies, gains over the start and self-selection of all variants, over the seeds that each finished for."""
+def collect(work: Path, seeds: Sequence[int]) -> dict[str, Any]:
+    """Accuracies, gains over the start and self-selection of each variant, over the seeds that it is finished for."""
     rows = []
-    for variant in variants:
+    for variant in VARIANTS:
         finished = [seed for seed in seeds if _finished(work / f"seed{seed}" / variant.name)]
         if not finished:
             continue
