@@ -8,7 +8,7 @@ import contextlib
 import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -265,7 +265,7 @@ def _write_requests(arguments: argparse.Namespace, requests: Sequence[Request]) 
     from ..files import write_jsonl
 
     path = arguments.out / f"{arguments.name}_refute_requests.jsonl"
-    write_jsonl(path, (asdict(request) for request in requests))
+    write_jsonl(path, (request.to_row() for request in requests))
     print(f"{path}: {len(requests)} refutations to ask for")
     print("Sample them with the same model (`mmself sample --requests`) and build again with --refutations.")
     return 0
