@@ -93,7 +93,7 @@ class HFEngine:
 
         if request.prefix:
             raise EngineError(
-                f"Request {request.id!r} begins its answer itself; this family's own `generate` cannot go on from there."
+                f"Request {request.id!r} begins its answer itself; this family's own `generate` cannot go on."
             )
         inputs, length = lf.generation_inputs(self.parts, self.model, request.messages, list(request.images), params)
         settings = inputs["generation_config"]

@@ -14,6 +14,7 @@ from .. import verify
 from ..data.questions import Question, read_questions
 from ..evaluate.answers import Scores, score
 from ..files import read_jsonl, write_json, write_jsonl
+from ..generate.config import EngineConfig
 from ..generate.jobs import SampleJob, read_samples
 from ..generate.types import Request, SamplingParams
 from ..recipes.prompts import Prompts
@@ -51,10 +52,14 @@ class Rounds:
         self.recipe = recipe
         self.sampler = sampler
         self.folder = recipe.output_dir
-        self.prompts = Prompts.load(recipe.prompts)
         self.profile = verify.profile(recipe.verifier)
         self.params = from_values(SamplingParams, recipe.sampling, "`sampling`")
         self.engine = engine_config(recipe)
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """The prompts of R3V and STL."""
+        return Prompts.load(self.recipe.prompts)
 
     @cached_property
     def train_questions(self) -> list[Question]:
@@ -89,6 +94,22 @@ class Rounds:
             return first
         return str(self.iteration(number - 1) / ("merged" if self.lora else "model"))
 
+    def own_arguments(self, number: int) -> dict[str, Any]:
+        """Training arguments of one round, over the recipe's."""
+        return {}
+
+    def merges(self, number: int) -> bool:
+        """Whether a round's adapter has to be merged: it is to be exported, sampled from, or trained on."""
+        if not self.lora or (number == 0 and self.recipe.warmup is None):
+            return False
+        last = number == self.recipe.iterations
+        wanted = {"all": True, "last": last, "never": False}[self.recipe.export]
+        return self.serves_merged or wanted or (self.continues(number) and not last)
+
+    def continues(self, number: int) -> bool:
+        """Whether the round after this one trains what this one left."""
+        return self.recipe.start == "continue"
+
     def policy(self, number: int) -> Policy:
         """The weights that round `number` ended with; round 0 is the start."""
         if number == 0 and self.recipe.warmup is None:
@@ -96,6 +117,12 @@ class Rounds:
         if self.serves_merged:
             return Policy(str(self.iteration(number) / "merged"))
         return self.trained(number)
+
+    def config(self, number: int) -> EngineConfig:
+        """The engine on round `number`'s policy."""
+        policy = self.policy(number)
+        adapter = () if policy.adapter is None else (str(policy.adapter),)
+        return replace(self.engine, model=policy.model, adapter=adapter)
 
     def trained(self, number: int) -> Policy:
         """What the training of a round left: an adapter on its base, or a model."""
@@ -115,9 +142,7 @@ class Rounds:
         policy = self.policy(number)
         out = self.iteration(number) / f"{purpose}.jsonl"
         seed = derived_seed(self.recipe.seed, number, purpose)
-        config = replace(
-            self.engine, model=policy.model, adapter=() if policy.adapter is None else (str(policy.adapter),)
-        )
+        config = self.config(number)
 
         def action() -> dict[str, Any]:
             asked = tuple(requests())
@@ -169,13 +194,14 @@ class Rounds:
         """Trains round `number` on its data set, with `llamafactory-cli train`."""
         folder = self.iteration(number)
         model, base = folder / "model", self.base(number)
-        arguments = training_arguments(self.recipe, base, dataset, model)
+        own = self.own_arguments(number)
+        arguments = training_arguments(self.recipe, base, dataset, model, own)
         config = folder / "train.yaml"
         start = Policy(base)
         return Step(
             name=f"iter{number}/train",
             action=lambda: train(arguments, config),
-            inputs={"dataset": dataset, **start.inputs, **_named_files(self.recipe.train)},
+            inputs={"dataset": dataset, **start.inputs, **_named_files({**self.recipe.train, **own})},
             outputs=(model,),
             settings={name: value for name, value in arguments.items() if name not in ("dataset_dir", "output_dir")},
             scratch=(config, config.with_suffix(".log")),
@@ -217,6 +243,7 @@ class Rounds:
                 greedy=checked["test_greedy"],
                 samples=checked.get("test_samples"),
                 select=checked.get("test_select"),
+                corrected=[checked[name] for name in purposes if name.startswith("test_correct")],
                 profile=self.recipe.verifier,
                 seed=self.recipe.seed,
             )

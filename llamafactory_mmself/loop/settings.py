@@ -3,22 +3,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from ..generate.config import EngineConfig
 from ..generate.encoding import load_encoder
 from ..recipes.lengths import TokenLimit
-from .recipe import Recipe
+from .recipe import SHARED, Recipe
 
 
-# LLaMA-Factory arguments that training and sampling have to share, or prompts would differ between the two.
-SHARED = (
-    *("image_max_pixels", "image_min_pixels", "image_do_pan_and_scan", "crop_to_patches"),
-    *("default_system", "enable_thinking", "tool_format"),
-    *("add_tokens", "add_special_tokens", "resize_vocab", "split_special_tokens", "use_fast_tokenizer"),
-    *("model_revision", "trust_remote_code"),
-)
 CUTOFF_LEN = 2048  # LLaMA-Factory's default
 
 
@@ -42,7 +36,9 @@ def shared_arguments(recipe: Recipe) -> dict[str, Any]:
     return {name: recipe.train[name] for name in SHARED if recipe.train.get(name) is not None}
 
 
-def training_arguments(recipe: Recipe, base: str, dataset: Path, output: Path) -> dict[str, Any]:
+def training_arguments(
+    recipe: Recipe, base: str, dataset: Path, output: Path, own: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """All arguments of a training: the recipe's, and what the loop decides.
 
     Args:
@@ -50,6 +46,7 @@ def training_arguments(recipe: Recipe, base: str, dataset: Path, output: Path) -
         base: model that the training starts from.
         dataset: the data set's file, registered in its own folder.
         output: folder of the model.
+        own: arguments of this round, over the recipe's.
     """
     return {
         "stage": "reflection_sft",
@@ -58,6 +55,7 @@ def training_arguments(recipe: Recipe, base: str, dataset: Path, output: Path) -
         "overwrite_output_dir": False,
         "template": recipe.template,
         **recipe.train,
+        **(own or {}),
         "model_name_or_path": base,
         "dataset": dataset.stem,
         "dataset_dir": str(dataset.parent),
