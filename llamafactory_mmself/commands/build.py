@@ -12,6 +12,8 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .sample import prompt_files
+
 
 if TYPE_CHECKING:
     from ..data.questions import Question
@@ -192,13 +194,7 @@ def _given(kind: type[Any], arguments: argparse.Namespace) -> dict[str, Any]:
 def _prompts(arguments: argparse.Namespace) -> Prompts:
     from ..recipes.prompts import Prompts
 
-    own = {}
-    for pair in arguments.prompt:
-        name, equals, file = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--prompt: NAME=FILE is expected, found {pair!r}.")
-        own[name] = file
-    return Prompts.load(own)
+    return Prompts.load(prompt_files(arguments.prompt))
 
 
 def _checked(questions: Sequence[Question], files: Sequence[Path], profile: str) -> list[Checked]:

@@ -8,9 +8,13 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+
+if TYPE_CHECKING:
+    from ..generate.config import EngineConfig
 
 ENGINE_FLAGS = ("model", "adapter", "template", "dtype", "device", "batch_size", "workers", "api_base", "api_model")
 
@@ -101,8 +105,18 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def engine_config(options: argparse.Namespace) -> Any:
+def engine_config(options: argparse.Namespace) -> EngineConfig:
     """The engine's settings from `--config` and the flags that override it.
+
+    Raises:
+        EngineError, FileError: naming file and key.
+    """
+    flags = {name: vars(options)[name] for name in (*ENGINE_FLAGS, "ray")} | {"name": options.engine}
+    return engine_file(options.config, {name: value for name, value in flags.items() if value is not None})
+
+
+def engine_file(path: Path | None, changes: Mapping[str, Any] | None = None) -> EngineConfig:
+    """The engine's settings from a YAML file, if there is one, and values that override it.
 
     Raises:
         EngineError, FileError: naming file and key.
@@ -110,24 +124,36 @@ def engine_config(options: argparse.Namespace) -> Any:
     from ..files import FileError
     from ..generate.config import EngineConfig
 
-    values: dict[str, Any] = {}
+    values: Any = {}
     where = "engine"
-    if options.config is not None:
+    if path is not None:
         import yaml
 
-        where = str(options.config)
+        where = str(path)
         try:
-            values = yaml.safe_load(options.config.read_text(encoding="utf-8")) or {}
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise FileError(f"{options.config} cannot be read: {error}") from error
+            raise FileError(f"{path} cannot be read: {error}") from error
         if not isinstance(values, dict):
-            raise FileError(f"{options.config}: settings of an engine are expected, one `name: value` a line.")
-    flags = {name: vars(options)[name] for name in (*ENGINE_FLAGS, "ray")} | {"name": options.engine}
-    config = EngineConfig.from_dict(
-        values | {name: value for name, value in flags.items() if value is not None}, where
-    )
+            raise FileError(f"{path}: settings of an engine are expected, one `name: value` a line.")
+    config = EngineConfig.from_dict({**values, **(changes or {})}, where)
     config.check(where)
     return config
+
+
+def prompt_files(pairs: Iterable[str]) -> dict[str, str]:
+    """The user's own prompt files from `NAME=FILE`.
+
+    Raises:
+        ValueError: a text of another form.
+    """
+    own = {}
+    for pair in pairs:
+        name, equals, file = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--prompt: NAME=FILE is expected, found {pair!r}.")
+        own[name] = file
+    return own
 
 
 def summary(path: Path, samples: list[Any], limit: int, seconds: float) -> str:

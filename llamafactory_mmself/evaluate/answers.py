@@ -319,3 +319,8 @@ def score_table(scores: Sequence[Score]) -> str:
 def span(interval: Interval) -> str:
     """An interval of shares as text, in percent."""
     return f"{percent(interval.low)}–{percent(interval.high)}"
+
+
+def tokens(value: float | None) -> str:
+    """A mean number of tokens as text; a question mark where the engine does not tell."""
+    return "?" if value is None else f"{value:.0f}"
