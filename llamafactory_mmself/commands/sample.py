@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from ..generate.config import EngineConfig
+    from ..recipes.lengths import TokenLimit
 
 ENGINE_FLAGS = ("model", "adapter", "template", "dtype", "device", "batch_size", "workers", "api_base", "api_model")
 
@@ -139,6 +140,25 @@ def engine_file(path: Path | None, changes: Mapping[str, Any] | None = None) -> 
     config = EngineConfig.from_dict({**values, **(changes or {})}, where)
     config.check(where)
     return config
+
+
+def token_limit(options: argparse.Namespace) -> TokenLimit | None:
+    """What `--max-tokens` allows, counted as training will; None without it.
+
+    Raises:
+        ValueError: it is not said whose tokenizer counts.
+    """
+    from ..generate.config import EngineConfig
+    from ..generate.encoding import load_encoder
+    from ..recipes.lengths import TokenLimit, token_count
+
+    if options.max_tokens is None:
+        return None
+    if not options.model or not options.template:
+        raise ValueError("--max-tokens needs --model and --template: their tokenizer and processor count.")
+    with contextlib.redirect_stdout(sys.stderr):  # LLaMA-Factory logs to standard output
+        encoder = load_encoder(EngineConfig(model=options.model, template=options.template))
+    return TokenLimit(token_count(encoder.rows), options.max_tokens)
 
 
 def prompt_files(pairs: Iterable[str]) -> dict[str, str]:

@@ -37,7 +37,6 @@ from .steps import Step
 
 
 R0, SFT, OFFLINE = 1, 2, 3
-JUDGE_TOKENS = 256
 
 
 def round_name(number: int) -> str:
@@ -253,7 +252,6 @@ class Sherlock(Method):
             return ask
 
         def action() -> dict[str, Any]:
-            greedy = SamplingParams(temperature=0.0, max_new_tokens=JUDGE_TOKENS)
             found = sherlock_online.gather(
                 self._unlabelled(),
                 sampled(config, replace(rounds.params, n=1)),
@@ -261,7 +259,7 @@ class Sherlock(Method):
                 self.prompts,
                 self.recipe.verifier,
                 derived_seed(self.recipe.seed, number, "order"),
-                judge=None if self.judge is None else sampled(self.judge, greedy),
+                judge=None if self.judge is None else sampled(self.judge, sherlock_online.JUDGING),
             )
             sherlock_online.write_chains(out, found.chains)
             return {"agreed": len(found.chains), **dict(found.counts)}

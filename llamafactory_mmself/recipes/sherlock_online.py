@@ -19,7 +19,7 @@ from ..data.questions import Question
 from ..data.tagged import TaggedText, read_tagged
 from ..files import FileError, read_jsonl, write_jsonl
 from ..generate.forms import YesNo
-from ..generate.types import Request, Sample
+from ..generate.types import Request, Sample, SamplingParams
 from ..verify import Response
 from .prompts import SherlockPrompts
 from .records import by_id, rank, reference
@@ -31,6 +31,8 @@ from .sherlock_pairs import Begun, Better
 #: Name of a job and its requests -> the samples.
 Ask = Callable[[str, Sequence[Request]], Sequence[Sample]]
 JUDGE = f"{TURN}judge"
+#: How a judge is sampled.
+JUDGING = SamplingParams(temperature=0.0, max_new_tokens=256)
 
 
 @dataclass(frozen=True)
