@@ -173,9 +173,9 @@ def correction_rows(
 ) -> Built:
     """Two adjacent rows a question: its annotated response, and the same as the correction of a sampled answer.
 
-    Answers that are not whole, and those that are the annotated response itself, show nothing to correct: such
-    questions are left out, so that both halves of the objective have the same questions (Eq. 3). Whether an answer is
-    right does not matter.
+    Whether an answer is right does not matter: what is sound already is to be kept, even where it is the annotated
+    response itself. Questions whose answer is not whole are left out altogether, so that both halves of the objective
+    have the same questions (Eq. 3).
 
     Args:
         questions: annotated ones.
@@ -212,8 +212,6 @@ def _pair_of_rows(
     if answer is None:
         return [], "no answer"
     given, problem = whole_response(answer, options)
-    if problem is None and given.text == truth.text:
-        problem = "the same as the annotated response"
     if problem is not None:
         return [], f"answer: {problem}"
     provenance = {"shown": [reference(answer, iteration)]}
