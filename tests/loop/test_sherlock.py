@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Sherlock's loop: which model each round starts from, what it is built from, and a run that is killed."""
 
-import importlib.util
 import json
 import random
 import subprocess
@@ -17,6 +16,7 @@ from llamafactory_mmself.loop.methods import make_steps
 from llamafactory_mmself.loop.recipe import load_recipe
 from llamafactory_mmself.loop.sampler import Sampler
 from llamafactory_mmself.toyworld.start import annotated
+from tests.loop.scripted import ScriptedSampler
 
 
 ATTEMPTS = Path(__file__).with_name("attempts.py")
@@ -40,16 +40,6 @@ def sherlock(recipe, world, tmp_path):
     path = tmp_path / "annotated.json"
     write_questions(path, [annotated(row) for row in read_questions(world / "train.json")])
     return lambda **changes: recipe(**{**SMALL, "train_data": str(path), **changes})
-
-
-@pytest.fixture
-def scripted():
-    """The module that samples by script."""
-    spec = importlib.util.spec_from_file_location("scripted", ATTEMPTS.with_name("scripted.py"))
-    assert spec is not None and spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 def trainings(path: Path) -> dict[str, dict]:
@@ -129,9 +119,9 @@ def test_mistakes_are_named_before_anything_runs(sherlock, changes, message) -> 
         make_steps(load_recipe(sherlock(**changes)), Sampler())
 
 
-def test_too_few_questions_are_told(sherlock, capsys, monkeypatch, scripted) -> None:
+def test_too_few_questions_are_told(sherlock) -> None:
     path = sherlock(build={"n": 9}, test_data=None, evaluate=None)
-    sampler = scripted.ScriptedSampler(load_recipe(path).train_data)
+    sampler = ScriptedSampler(load_recipe(path).train_data)
     split = next(step for step in make_steps(load_recipe(path), sampler) if step.name == "iter0/split")
     with pytest.raises(ValueError, match="need 18 questions, there are 16"):
         split.action()
