@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 
+_WORD = re.compile(r"\S+")
 TAGS = ("SUMMARY", "CAPTION", "REASONING", "CONCLUSION")
 
 
@@ -50,7 +51,7 @@ class TaggedText:
 
         Args:
             place: from 1 to the number of sections n. Below n, the cut is right before section `place`, so that 1
-                gives an empty prefix; n cuts the last section but one in half.
+                gives an empty prefix; n cuts the last section but one about in half.
 
         Returns:
             None if the response is not whole, or the section to be cut in half has a single word.
@@ -69,9 +70,16 @@ class TaggedText:
         return None if at is None else (self.text[:at], self.text[at:])
 
     def _half(self, section: Section) -> int | None:
-        """Where half of a section's words are over; the blank belongs to the word that follows."""
-        words = list(re.compile(r"\S+").finditer(self.text, section.first, section.last))
-        return words[len(words) // 2 - 1].end() if len(words) > 1 else None
+        """The end of a clause next to the middle of a section, or of the middle word where no clause ends.
+
+        The blank belongs to the word that follows. A section of one word has no half.
+        """
+        words = list(_WORD.finditer(self.text, section.first, section.last))[:-1]
+        if not words:
+            return None
+        middle = (len(words) + 1) // 2 - 1
+        clauses = [place for place, word in enumerate(words) if word[0][-1] in ".,;:!?"]
+        return words[min(clauses, key=lambda place: abs(place - middle), default=middle)].end()
 
 
 def read_tagged(text: str, names: Sequence[str] = TAGS) -> TaggedText:

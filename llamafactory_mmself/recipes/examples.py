@@ -141,7 +141,12 @@ def write_dataset(
     path = folder / f"{name}.json"
     info = folder / "dataset_info.json" if register is None else Path(register).resolve()
     write_json(path, [example.to_row(info.parent) for example in examples])
-    entry = {"file_name": relative(path, info.parent), "formatting": "sharegpt", **(facts or {}), "columns": dict(columns)}
+    entry = {
+        "file_name": relative(path, info.parent),
+        "formatting": "sharegpt",
+        **(facts or {}),
+        "columns": dict(columns),
+    }
     register_dataset(info, name, entry)
     return path
 

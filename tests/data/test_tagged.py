@@ -65,11 +65,27 @@ def test_the_four_places_of_the_paper() -> None:
     cuts = [tagged.cut(place) for place in range(1, 5)]
     assert all(cut is not None and cut[0] + cut[1] == WHOLE for cut in cuts)
     heads = ["", "<SUMMARY> I look. </SUMMARY>\n\n", WHOLE[: WHOLE.index("<REASONING>")]]
-    heads.append(WHOLE[: WHOLE.index(" legs")])  # half of six words; the blank belongs to the next one
+    heads.append(WHOLE[: WHOLE.index(" So four")])  # a clause ends there; the blank belongs to the next word
     assert [cut[0] for cut in cuts if cut] == heads
     for place in (0, 5):
         with pytest.raises(ValueError, match="no place"):
             tagged.cut(place)
+
+
+@pytest.mark.parametrize(
+    ("reasoning", "head"),
+    [
+        ("one two three four five six", "one two three"),
+        ("one two three four five", "one two"),
+        ("one two, three four five six seven", "one two,"),
+        ("one. two three four five six. seven", "one. two three four five six."),
+        ("one two.", "one"),
+    ],
+)
+def test_half_of_a_section_ends_with_a_clause_if_there_is_one(reasoning, head) -> None:
+    text = WHOLE.replace("Cats have four legs. So four.", reasoning)
+    cut = read_tagged(text).cut(4)
+    assert cut is not None and cut[0].rpartition("<REASONING> ")[2] == head
 
 
 def test_a_single_word_has_no_half() -> None:

@@ -76,7 +76,12 @@ def test_accumulation_changes_nothing_on_a_ragged_epoch(sherlock, train):
 def test_betas_and_weights_change_what_is_learned(sherlock, train):
     runs = [
         train(sherlock("llava", **changes)).losses
-        for changes in ({}, {"preset": "published"}, {"refine_beta": 0.025}, {"static_weight": 1.0})
+        for changes in (
+            {},
+            {"preset": "published"},
+            {"refine_beta": 0.025, "weigh_dpo": True},
+            {"static_weight": 1.0},
+        )
     ]
     assert all(losses[0] == pytest.approx(START, abs=1e-5) for losses in runs)
     default, published, explicit, static = (losses[1] for losses in runs)
@@ -246,6 +251,15 @@ def test_presets_give_way_to_explicit_values(sherlock, parse):
 
     assert refine_beta() == refine_beta(preset="paper") == 0.25
     assert refine_beta(preset="published") == 0.025
+
+    def weighed(**changes):
+        return parse(sherlock(**changes))[3].stage_args.weigh_dpo
+
+    assert [weighed(), weighed(preset="published"), weighed(preset="published", weigh_dpo=False)] == [
+        False,
+        True,
+        False,
+    ]
     assert refine_beta(preset="published", refine_beta=0.1) == refine_beta(preset="none", refine_beta=0.1) == 0.1
 
 

@@ -106,7 +106,7 @@ def test_an_unchanged_answer_ends_a_chain(tmp_path) -> None:
 
 
 def test_a_satisfied_judge_ends_a_chain(tmp_path) -> None:
-    judge = Judge(["(B)"])
+    judge = Judge(["<CONCLUSION> (B)"])
     found = measure(tmp_path, judge=judge, stop="judge")
     assert [found["turn", turn].corrected for turn in range(4)] == [4, 2, 2, 1]
     assert found["turn", 3].score.right == (False, True, False, False)

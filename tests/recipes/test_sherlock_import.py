@@ -66,7 +66,7 @@ def test_a_file_in_two_readings_is_refused_unless_told(folder):
         published(2, "Well, ", None, False),
     ]
     write_json(folder / "mixed.json", mixed)
-    with pytest.raises(RecipeError, match="2 rows read as `full` and 1 as `suffix` .the first is row 3."):
+    with pytest.raises(RecipeError, match=r"2 rows read as `full` and 1 as `suffix` \(the first is row 3\)"):
         read_published(folder / "mixed.json")
     found = read_published(folder / "mixed.json", reading="full")
     assert len(found.rows) == 2 and {fault.row for fault in found.faults} == {3}
