@@ -78,7 +78,8 @@ def test_the_four_places_of_the_paper() -> None:
         ("one two three four five six", "one two three"),
         ("one two three four five", "one two"),
         ("one two, three four five six seven", "one two,"),
-        ("one. two three four five six. seven", "one. two three four five six."),
+        ("one. two three four five six. seven", "one."),
+        ("one. two three four five, six seven", "one. two three four five,"),
         ("one two.", "one"),
     ],
 )
