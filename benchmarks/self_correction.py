@@ -4,8 +4,8 @@
 For each seed a world is drawn, its training questions are annotated and a weak model is started (`mmself toy data`,
 `responses`, `start`). Each variant is then a run of `mmself loop` on `examples/sherlock/toy.yaml` with some values
 changed; variants of a seed share the rounds before the first that they change. What was finished before is kept: more
-seeds and variants can be added. Accuracy is greedy, on held-out questions that nothing was tuned on; gains and flips are
-paired over these questions. A JSON with all of it and a table go to `benchmarks/results`.
+seeds and variants can be added. Accuracy is greedy, on held-out questions that nothing was tuned on; gains and flips
+are paired over these questions. A JSON with all of it and a table go to `benchmarks/results`.
 
     python benchmarks/self_correction.py [--seeds 0 1 2] [--variants sherlock ...] [--jobs 1] [--work DIR] [--table]
         [--set KEY=VALUE ...]
@@ -236,8 +236,8 @@ def table(results: dict[str, Any]) -> str:
         "",
         f"Shares of {results['questions']} held-out questions answered rightly, means over seeds, greedy; unparsed "
         f"answers count as wrong (verifier `{verifiers}`). Corrected: after the last correction. In brackets: 95 % "
-        "intervals of a bootstrap that is paired over questions. Flips: corrections that turned wrong answers right, and "
-        "right ones wrong, over all seeds.",
+        "intervals of a bootstrap that is paired over questions. Flips: corrections that turned wrong answers right, "
+        "and right ones wrong, over all seeds.",
         "",
         "| variant | round | seeds | direct | corrected | unparsed | corrected − direct | flips | direct − SFT | "
         "corrected − SFT | corrected − round before |",

@@ -29,7 +29,7 @@ from ..recipes.examples import write_dataset
 from ..recipes.prompts import SherlockPrompts
 from ..recipes.sherlock_options import SherlockOptions
 from .method import DATASET, Method, dataset, written
-from .recipe import Form, Recipe
+from .recipe import PHASES, Form, Recipe
 from .rounds import Policy, Rounds, derived_seed
 from .sampler import Sampler
 from .settings import cutoff_len, token_limit
@@ -63,13 +63,12 @@ class SherlockRounds(Rounds):
 
     def own_arguments(self, number: int) -> dict[str, Any]:
         """See `Rounds.own_arguments`."""
-        if number <= SFT:
-            phase, own = ("r0", {}) if number == R0 else ("sft", {"keep_pairs": True})
-            own = {"stage": "reflection_sft", **own}
-        else:
-            phase, own = "offline" if number == OFFLINE else "online", {"stage": "sherlock_dpo"}
-            if "correction" in self.recipe.prompts:
-                own["correction_prompt"] = self.recipe.prompts["correction"]
+        own: dict[str, Any] = {"stage": "reflection_sft" if number <= SFT else "sherlock_dpo"}
+        if number == SFT:
+            own["keep_pairs"] = True
+        if number >= OFFLINE and "correction" in self.recipe.prompts:
+            own["correction_prompt"] = self.recipe.prompts["correction"]
+        phase = PHASES[min(number, len(PHASES)) - 1]
         return {**own, **self.recipe.rounds.get(phase, {})}
 
 
