@@ -79,7 +79,7 @@ def test_the_four_places_of_the_paper() -> None:
         ("one two three four five", "one two"),
         ("one two, three four five six seven", "one two,"),
         ("one. two three four five six. seven", "one."),
-        ("one. two three four five, six seven", "one. two three four five,"),
+        ("one. two three four, five six seven", "one. two three four,"),
         ("one two.", "one"),
     ],
 )
