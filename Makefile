@@ -3,7 +3,7 @@
 #   make install   install into .venv only
 #   make test      run the tests          make quality   check style and types
 #   make test-vllm run the tests of the vllm engine, in an environment of their own beside .venv
-#   make style     mend the style         make bench     measure start-up, sampling and self-training (hours)
+#   make style     mend the style         make bench     measure start-up, sampling, training steps, self-training (hours)
 #   make clean     remove what building and testing leave behind; .venv stays
 # PYTHON=/path/to/python chooses the interpreter, VENV=folder the environment, PYTEST_ARGS=... adds to make test.
 
@@ -57,6 +57,7 @@ quality: $(VENV)/.installed-dev
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/sampling.py
+	$(BIN)/python benchmarks/training_steps.py
 	$(BIN)/python benchmarks/self_training.py
 
 clean:

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The machine that figures were taken on."""
+"""The machine that figures were taken on, and the code."""
 
 import os
 import platform
+import subprocess
 from pathlib import Path
 
 
@@ -17,3 +18,13 @@ def describe_machine() -> dict[str, str | int | float | None]:
         "load": round(os.getloadavg()[0], 2),  # anything near the number of cores spoils the figures
         "system": platform.platform(),
     }
+
+
+def describe_commit() -> str:
+    """Returns the checkout's commit, marked if tracked files differ from it; without git, "unknown"."""
+    command = ["git", "describe", "--always", "--dirty", "--abbrev=12", "--match="]
+    try:
+        done = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return done.stdout.strip()

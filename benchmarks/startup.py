@@ -5,7 +5,7 @@ Two empty virtual environments are made, one with this project's wheel and nothi
 both by turns. ``llamafactory-cli version`` runs in the present environment with the plugin on and off. Medians of wall
 clock and of processor time are compared; a JSON with all of it goes to ``benchmarks/results``.
 
-    python benchmarks/startup.py [--runs N] [--cli-runs N] [--json]
+    python benchmarks/startup.py [--runs N] [--cli_runs N] [--json]
 """
 
 import argparse
@@ -167,7 +167,9 @@ def format_table(costs: Sequence[Cost]) -> str:
 def main() -> int:
     parser = argparse.ArgumentParser(description="Measure what the plugin adds to the start of Python.")
     parser.add_argument("--runs", type=int, default=400, help="pairs of `python -c pass` (default: 400)")
-    parser.add_argument("--cli-runs", type=int, default=15, help="pairs of `llamafactory-cli version` (default: 15)")
+    parser.add_argument(
+        "--cli_runs", "--cli-runs", type=int, default=15, help="pairs of `llamafactory-cli version` (default: 15)"
+    )
     parser.add_argument("--json", action="store_true", help="print JSON instead of the table")
     options = parser.parse_args()
 
@@ -175,7 +177,7 @@ def main() -> int:
     costs = measure(options.runs, options.cli_runs)
     report = {
         "benchmark": "startup",
-        "command": f"python benchmarks/startup.py --runs {options.runs} --cli-runs {options.cli_runs}",
+        "command": f"python benchmarks/startup.py --runs {options.runs} --cli_runs {options.cli_runs}",
         "date": date.today().isoformat(),
         "machine": machine,
         "versions": {"python": platform.python_version()} | {name: version(name) for name in PACKAGES},

@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 from . import __version__
 from .commands import add_commands, train
@@ -16,7 +17,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"]:
         return train.run(arguments[1:])
-    options = _parser().parse_args(arguments)
+    options = make_parser().parse_args(arguments)
     try:
         status: int = options.run(options)
     except (ValueError, OSError) as error:
@@ -28,8 +29,27 @@ def main(argv: Sequence[str] | None = None) -> int:
     return status
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+class Parser(argparse.ArgumentParser):
+    """Flags are written with underscores, as LLaMA-Factory's are; hyphens in their place are taken as well."""
+
+    def parse_known_args(self, args: Sequence[str] | None = None, namespace: Any = None) -> Any:  # type: ignore[override]
+        """Parses arguments whose flags may have hyphens."""
+        return super().parse_known_args(_underscored(sys.argv[1:] if args is None else args), namespace)
+
+
+def _underscored(arguments: Sequence[str]) -> list[str]:
+    """`--max-tokens=9` as `--max_tokens=9`; values are left alone, and all that follows a bare `--`."""
+    end = arguments.index("--") if "--" in arguments else len(arguments)
+    flags = []
+    for text in arguments[:end]:
+        name, equals, value = text.partition("=")
+        flags.append("--" + name[2:].replace("-", "_") + equals + value if text.startswith("--") else text)
+    return [*flags, *arguments[end:]]
+
+
+def make_parser() -> argparse.ArgumentParser:
+    """The parser of all commands."""
+    parser = Parser(
         prog="mmself", description="Multimodal self-improvement stages for LLaMA-Factory: commands around training."
     )
     parser.add_argument("--version", action="version", version=f"llamafactory-mmself {__version__}")

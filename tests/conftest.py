@@ -86,6 +86,21 @@ def tiny_models(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Pat
 
 
 @pytest.fixture(scope="session")
+def shapes(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Three pictures of different sizes, each with a circle of another colour."""
+    from PIL import Image, ImageDraw
+
+    folder = tmp_path_factory.mktemp("shapes")
+    paths = []
+    for place, (size, colour) in enumerate([((112, 112), "red"), ((140, 84), "green"), ((84, 140), "blue")]):
+        image = Image.new("RGB", size, "white")
+        ImageDraw.Draw(image).ellipse((10, 10, 60, 70), fill=colour)
+        image.save(folder / f"{place}.png")
+        paths.append(str(folder / f"{place}.png"))
+    return paths
+
+
+@pytest.fixture(scope="session")
 def clean_environment() -> Callable[..., dict[str, str]]:
     """Makes the environment of a subprocess: nothing of the caller's but the search path, nothing of its settings."""
     home = SCRATCH / "home"

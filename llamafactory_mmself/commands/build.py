@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import build_sherlock
+from .pictures import add_picture_limits
 from .sample import prompt_files, token_limit
 
 
@@ -31,9 +32,9 @@ _SHOWN = 10  # examples over the token limit that are named
 _EPILOG = """
 examples:
   mmself build r3v --questions train.json --samples iter0.jsonl iter1.jsonl --profile geoqa --out data --name r3v_2
-  mmself build r3v ... --no-refine --no-select                    (STaR)
-  mmself build r3v ... --letters-only                             (answers only; needs no samples)
-  mmself build r3v ... --select-candidates 2 3 4 5 6              (sets for scaling at test time)
+  mmself build r3v ... --no_refine --no_select                    (STaR)
+  mmself build r3v ... --letters_only                             (answers only; needs no samples)
+  mmself build r3v ... --select_candidates 2 3 4 5 6              (sets for scaling at test time)
   mmself build stl --questions train.json --answers a0.jsonl --out data --name stl_1
       without --refutations: writes the prompts for them, data/stl_1_refute_requests.jsonl
   mmself build stl --questions train.json --answers a0.jsonl --refutations r0.jsonl --out data --name stl_1
@@ -61,12 +62,12 @@ def _add_r3v(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     parser.add_argument("--samples", nargs="+", default=[], type=Path, metavar="JSONL", help="solutions, by iteration")
     parser.add_argument("--profile", default="letters", help="verifier profile (default: letters)")
-    parser.add_argument("--no-direct", dest="direct", action="store_false", help="no bare answers")
-    parser.add_argument("--no-refine", dest="refine", action="store_false", help="no corrections of wrong solutions")
-    parser.add_argument("--no-select", dest="select", action="store_false", help="no selections among solutions")
+    parser.add_argument("--no_direct", dest="direct", action="store_false", help="no bare answers")
+    parser.add_argument("--no_refine", dest="refine", action="store_false", help="no corrections of wrong solutions")
+    parser.add_argument("--no_select", dest="select", action="store_false", help="no selections among solutions")
     parser.add_argument("--pool", choices=("all", "newest", "first"), default="all", help="iterations (default: all)")
     parser.add_argument(
-        "--select-candidates",
+        "--select_candidates",
         nargs="+",
         type=int,
         default=[3],
@@ -74,12 +75,12 @@ def _add_r3v(parser: argparse.ArgumentParser) -> None:
         help="sizes of selections; 3 alone takes the newest solutions, others are drawn (default: 3)",
     )
     parser.add_argument(
-        "--select-per-size", type=int, default=3, metavar="N", help="drawn sets of a size (default: 3)"
+        "--select_per_size", type=int, default=3, metavar="N", help="drawn sets of a size (default: 3)"
     )
-    parser.add_argument("--min-characters", type=int, metavar="N", help="shorter texts are no solutions")
-    parser.add_argument(
-        "--bare-answers", action=argparse.BooleanOptionalAction, help='learn texts that start "Answer"'
-    )
+    parser.add_argument("--min_characters", type=int, metavar="N", help="shorter texts are no solutions")
+    bare = parser.add_mutually_exclusive_group()
+    bare.add_argument("--bare_answers", action="store_true", default=None, help='learn texts that start "Answer"')
+    bare.add_argument("--no_bare_answers", dest="bare_answers", action="store_false", help="do not")
     parser.add_argument(
         "--variant",
         choices=("unified", "geoqa", "chartqa", "clevr", "tabmwp"),
@@ -94,15 +95,15 @@ def _add_stl(parser: argparse.ArgumentParser) -> None:
     _add_common(parser)
     parser.add_argument("--answers", nargs="+", default=[], type=Path, metavar="JSONL", help="answers, by iteration")
     parser.add_argument("--refutations", nargs="+", default=[], type=Path, metavar="JSONL", help="by iteration, too")
-    parser.add_argument("--profile", help="verifier profile (default: stl, or stl-nocaption with --no-caption)")
-    parser.add_argument("--no-caption", dest="caption", action="store_false", help="answers without a caption")
-    parser.add_argument("--no-negatives", dest="negatives", action="store_false", help="no refutations")
-    parser.add_argument("--no-hint", dest="hint", action="store_false", help="do not tell the right option")
+    parser.add_argument("--profile", help="verifier profile (default: stl, or stl-nocaption with --no_caption)")
+    parser.add_argument("--no_caption", dest="caption", action="store_false", help="answers without a caption")
+    parser.add_argument("--no_negatives", dest="negatives", action="store_false", help="no refutations")
+    parser.add_argument("--no_hint", dest="hint", action="store_false", help="do not tell the right option")
     parser.add_argument("--letters", choices=("upper", "lower"), default="upper", help="(A) or (a) (default: upper)")
     parser.add_argument("--pool", choices=("newest", "all"), default="newest", help="iterations (default: newest)")
-    parser.add_argument("--answers-per-question", type=int, default=1, metavar="N", help="learnt (default: 1)")
-    parser.add_argument("--negatives-per-question", type=int, metavar="N", help="refuted options (default: all)")
-    parser.add_argument("--negative-ratio", type=float, metavar="X", help="refutations for each answer, at most")
+    parser.add_argument("--answers_per_question", type=int, default=1, metavar="N", help="learnt (default: 1)")
+    parser.add_argument("--negatives_per_question", type=int, metavar="N", help="refuted options (default: all)")
+    parser.add_argument("--negative_ratio", type=float, metavar="X", help="refutations for each answer, at most")
     parser.add_argument(
         "--checks",
         nargs="*",
@@ -110,8 +111,8 @@ def _add_stl(parser: argparse.ArgumentParser) -> None:
         metavar="NAME",
         help="what refutations and answers are checked for (default: asserts cites loops cut); none: as published",
     )
-    parser.add_argument("--min-words", type=int, default=1, metavar="N", help="of a rationale (default: 1)")
-    parser.add_argument("--max-words", type=int, metavar="N", help="of a target")
+    parser.add_argument("--min_words", type=int, default=1, metavar="N", help="of a rationale (default: 1)")
+    parser.add_argument("--max_words", type=int, metavar="N", help="of a target")
     parser.set_defaults(run=_stl)
 
 
@@ -120,7 +121,7 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--out", required=True, type=Path, help="folder of the data set")
     parser.add_argument("--name", required=True, help="name of the data set")
     parser.add_argument("--seed", type=int, default=0, help="of orders and draws (default: 0)")
-    parser.add_argument("--letters-only", action="store_true", help="bare answers and nothing else; needs no samples")
+    parser.add_argument("--letters_only", action="store_true", help="bare answers and nothing else; needs no samples")
     parser.add_argument(
         "--quirks", choices=("fixed", "published"), default="fixed", help="defects of the original, too"
     )
@@ -132,10 +133,11 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
         help="dataset_info.json that gets the entry (default: OUT/dataset_info.json)",
     )
     limit = parser.add_argument_group("token limit of training")
-    limit.add_argument("--max-tokens", type=int, metavar="N", help="report rows over this; needs --model, --template")
-    limit.add_argument("--drop-long", action="store_true", help="drop candidates, then rows, that are over it")
+    limit.add_argument("--max_tokens", type=int, metavar="N", help="report rows over this; needs --model, --template")
+    limit.add_argument("--drop_long", action="store_true", help="drop candidates, then rows, that are over it")
     limit.add_argument("--model", help="whose tokenizer and processor count")
     limit.add_argument("--template", help="LLaMA-Factory's chat template")
+    add_picture_limits(limit)
 
 
 def _r3v(arguments: argparse.Namespace) -> int:
@@ -146,7 +148,7 @@ def _r3v(arguments: argparse.Namespace) -> int:
 
     options = r3v.R3VOptions.from_dict(_given(r3v.R3VOptions, arguments))
     if not arguments.samples and not options.letters_only:
-        raise RecipeError("Give --samples, or --letters-only for bare answers.")
+        raise RecipeError("Give --samples, or --letters_only for bare answers.")
     questions, prompts = read_questions(arguments.questions), _prompts(arguments)
     pool = _checked(questions, arguments.samples, arguments.profile)
     warmup = [] if arguments.warmup is None else r3v.warmup_examples(arguments.warmup)
@@ -166,7 +168,7 @@ def _stl(arguments: argparse.Namespace) -> int:
 
     options = stl.STLOptions.from_dict(_given(stl.STLOptions, arguments))
     if not arguments.answers and not options.letters_only:
-        raise RecipeError("Give --answers, or --letters-only for bare answers.")
+        raise RecipeError("Give --answers, or --letters_only for bare answers.")
     if arguments.refutations and len(arguments.refutations) != len(arguments.answers):
         raise RecipeError("Give one file of --answers and one of --refutations for each iteration, in the same order.")
     questions, prompts = read_questions(arguments.questions), _prompts(arguments)

@@ -12,6 +12,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from .pictures import add_picture_limits
 from .sample import add_engine, engine_config, engine_file, prompt_files, token_limit
 
 
@@ -70,9 +71,10 @@ def _add_rows(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--tags", nargs="+", metavar="NAME", help="sections (default: SUMMARY ... CONCLUSION)")
     parser.add_argument("--register", type=Path, metavar="JSON", help="dataset_info.json that gets the entry")
     limit = parser.add_argument_group("token limit of training")
-    limit.add_argument("--max-tokens", type=int, metavar="N", help="drop rows over this; needs --model, --template")
+    limit.add_argument("--max_tokens", type=int, metavar="N", help="drop rows over this; needs --model, --template")
     limit.add_argument("--model", help="whose tokenizer and processor count")
     limit.add_argument("--template", help="LLaMA-Factory's chat template")
+    add_picture_limits(limit)
 
 
 def _add_pairs(parser: argparse.ArgumentParser) -> None:

@@ -18,7 +18,7 @@ _PRESET_FLAGS = (
 _EPILOG = """
 examples:
   mmself loop examples/r3v/toy.yaml
-  mmself loop examples/r3v/toy.yaml --set iterations=3 sampling.n=5 --dry-run
+  mmself loop examples/r3v/toy.yaml --set iterations=3 sampling.n=5 --dry_run
   mmself loop r3v-geoqa --base_model Qwen/Qwen2-VL-7B-Instruct --geoqa_dir GeoQA --total_iters 3 --batch_size 4
   mmself loop stl --domain commonsense --m3cot_dir M3CoT --iterations 5
 
@@ -35,7 +35,7 @@ def add(commands: Any) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     loop.add_argument("recipe", help="a recipe's YAML, or a preset: r3v-geoqa, stl")
-    loop.add_argument("--dry-run", action="store_true", help="show what would be done; nothing is sampled or trained")
+    loop.add_argument("--dry_run", action="store_true", help="show what would be done; nothing is sampled or trained")
     loop.add_argument("--from", dest="restart_from", metavar="STEP", help="do this step again, and all after it")
     loop.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change values of the recipe")
     loop.add_argument("--output_dir", help="folder of the run")

@@ -9,8 +9,11 @@ import os
 import sys
 import time
 from collections.abc import Iterable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from .pictures import add_picture_limits, picture_limits
 
 
 if TYPE_CHECKING:
@@ -69,6 +72,7 @@ def add_engine(group: Any) -> None:
     group.add_argument("--ray", action="store_true", default=None, help="run the workers on a Ray cluster")
     group.add_argument("--api_base", help="openai: address such as http://localhost:8000/v1")
     group.add_argument("--api_model", help="openai: the model's name there")
+    add_picture_limits(group)
 
 
 def _add_sampling(group: Any) -> None:
@@ -113,7 +117,8 @@ def engine_config(options: argparse.Namespace) -> EngineConfig:
         EngineError, FileError: naming file and key.
     """
     flags = {name: vars(options)[name] for name in (*ENGINE_FLAGS, "ray")} | {"name": options.engine}
-    return engine_file(options.config, {name: value for name, value in flags.items() if value is not None})
+    config = engine_file(options.config, {name: value for name, value in flags.items() if value is not None})
+    return replace(config, llamafactory={**config.llamafactory, **picture_limits(options)})
 
 
 def engine_file(path: Path | None, changes: Mapping[str, Any] | None = None) -> EngineConfig:
@@ -143,7 +148,7 @@ def engine_file(path: Path | None, changes: Mapping[str, Any] | None = None) -> 
 
 
 def token_limit(options: argparse.Namespace) -> TokenLimit | None:
-    """What `--max-tokens` allows, counted as training will; None without it.
+    """What `--max_tokens` allows, counted as training will; None without it.
 
     Raises:
         ValueError: it is not said whose tokenizer counts.
@@ -155,9 +160,11 @@ def token_limit(options: argparse.Namespace) -> TokenLimit | None:
     if options.max_tokens is None:
         return None
     if not options.model or not options.template:
-        raise ValueError("--max-tokens needs --model and --template: their tokenizer and processor count.")
+        raise ValueError("--max_tokens needs --model and --template: their tokenizer and processor count.")
     with contextlib.redirect_stdout(sys.stderr):  # LLaMA-Factory logs to standard output
-        encoder = load_encoder(EngineConfig(model=options.model, template=options.template))
+        encoder = load_encoder(
+            EngineConfig(model=options.model, template=options.template, llamafactory=picture_limits(options))
+        )
     return TokenLimit(token_count(encoder.rows), options.max_tokens)
 
 

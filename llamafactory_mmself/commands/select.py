@@ -7,7 +7,7 @@ import argparse
 import contextlib
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -17,8 +17,9 @@ from .sample import add_engine, engine_config, prompt_files
 
 
 if TYPE_CHECKING:
-    from ..evaluate.scaling import Sampler, Train
+    from ..evaluate.scaling import LastRound, Sampler, Train
     from ..generate.config import EngineConfig
+    from ..generate.types import Request
     from ..loop.recipe import Recipe
     from ..recipes.lengths import TokenLimit
 
@@ -30,6 +31,7 @@ _PACE = ("batch_size", "workers", "ray", "device")
 _QUESTIONS_ONLY = (
     *("samples", "prompt", "max_candidates", "config", "engine", "model", "adapter", "template", "dtype"),
     *("api_base", "api_model"),
+    *("image_max_pixels", "image_min_pixels", "image_do_pan_and_scan", "crop_to_patches"),
 )
 
 _EPILOG = """
@@ -39,7 +41,8 @@ examples:
   mmself select ... --samples samples.jsonl             (candidates that were sampled before)
   mmself select --ckpt_dir saves/r3v --max_select_num 6 --out scaling
       trains a selector for 2 to 6 candidates from the base model, with the samples of all rounds of a finished
-      `mmself loop` run, and measures it on the run's test questions
+      `mmself loop` run, and measures it on the run's test questions; what the last round's model answers to the
+      training questions is sampled first, since the run ended before
 
 Writes OUT/scaling.{csv,json,png,svg} and OUT/cost.{png,svg}. Stop it at any time: the same command goes on.
 """
@@ -151,6 +154,7 @@ def _scaling(options: argparse.Namespace) -> str:
         options.out,
         train=_trainer(recipe),
         sampler=_sampler(config),
+        last_round=_last_round(replace(recipe, output_dir=options.ckpt_dir.resolve()), pace),
         options=chosen,
         limit=_limit(config, options.max_prompt_tokens, cutoff_len(recipe)),
     )
@@ -168,6 +172,25 @@ def _trainer(recipe: Recipe) -> Train:
         arguments = training_arguments(recipe, base, folder.resolve() / f"{name}.json", output)
         train(arguments, output.with_name("train.yaml"))
         return output
+
+    return run
+
+
+def _last_round(recipe: Recipe, pace: Mapping[str, Any]) -> LastRound:
+    """Samples the training questions with a round's model, as the loop would for one more round."""
+    from ..generate.jobs import SampleJob
+    from ..generate.seeds import derived_seed
+    from ..loop.rounds import Rounds
+    from ..loop.sampler import Sampler
+
+    def run(number: int, requests: Sequence[Request], out: Path) -> Path:
+        sampler = Sampler()
+        rounds = Rounds(recipe, sampler)
+        job = SampleJob(requests, rounds.params, derived_seed(recipe.seed, number, "samples_train"), out)
+        try:
+            return sampler.run(job, replace(rounds.serving(number), **pace))
+        finally:
+            sampler.close()  # training comes next and needs the memory
 
     return run
 

@@ -17,7 +17,7 @@ def add(commands: Any) -> None:
     validate.add_argument("target", help="a training YAML, or the name of a data set in DATASET_DIR/dataset_info.json")
     validate.add_argument("--dataset_dir", default="data", help="folder of dataset_info.json (default: data)")
     validate.add_argument("--media_dir", default=None, help="folder that picture paths start from (default: the same)")
-    validate.add_argument("--no-media", action="store_true", help="do not open the pictures")
+    validate.add_argument("--no_media", action="store_true", help="do not open the pictures")
     validate.add_argument("--json", action="store_true", help="print JSON")
     validate.set_defaults(run=_run)
 

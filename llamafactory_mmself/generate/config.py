@@ -24,6 +24,7 @@ OWN = {
     "infer_dtype": "dtype",
     "infer_backend": "name",
 }
+PIXELS = (32 * 32, 768 * 768)  # LLaMA-Factory's defaults of image_min_pixels and image_max_pixels
 
 
 @dataclass(frozen=True)
@@ -102,6 +103,15 @@ class EngineConfig:
         for name in needed:
             if not values[name]:
                 raise EngineError(f"{where}: the {self.name} engine needs `{name}`.")
+
+    @property
+    def pixels(self) -> tuple[int, int]:
+        """The fewest and the most pixels that a picture has when the model sees it."""
+        least, most = (
+            self.llamafactory.get(name, usual)
+            for name, usual in zip(("image_min_pixels", "image_max_pixels"), PIXELS, strict=True)
+        )
+        return int(least), int(most)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; `from_dict` reads them."""

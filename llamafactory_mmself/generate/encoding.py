@@ -188,13 +188,21 @@ def check_requests(requests: Sequence[Request]) -> None:
             )
 
 
-def estimated_lengths(requests: Sequence[Request], images: Mapping[str, ImageFact]) -> list[int]:
+def estimated_lengths(
+    requests: Sequence[Request], images: Mapping[str, ImageFact], pixels: tuple[int, int]
+) -> list[int]:
     """Lengths of prompts in tokens, guessed from characters and pixels: enough to batch like with like.
 
-    They depend on nothing but the requests, so that batches are the same for every model and engine.
+    They depend on nothing but the requests and the limits, so that batches are the same for every model and engine.
+
+    Args:
+        requests: the prompts.
+        images: path -> what is known about the picture.
+        pixels: the fewest and the most that a picture has when the model sees it.
     """
+    least, most = pixels
     return [
         (sum(len(message.content) for message in request.messages) + len(request.prefix)) // LETTERS
-        + sum(images[image].width * images[image].height // PATCH for image in request.images)
+        + sum(min(max(images[image].width * images[image].height, least), most) // PATCH for image in request.images)
         for request in requests
     ]

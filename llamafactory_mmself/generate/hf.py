@@ -140,7 +140,7 @@ def collate_prompts(prompts: Sequence[EncodedPrompt], collate: DenseCollator, pa
         name: value.to(model.device, model.dtype if value.is_floating_point() else value.dtype)
         for name, value in inputs.items()
     }
-    return Prompts(moved, shared and {name: value.to(model.device) for name, value in shared.items()}, lengths)
+    return Prompts(moved, shared, lengths)
 
 
 def _groups(requests: Sequence[Request], collate: DenseCollator) -> list[list[Request]]:

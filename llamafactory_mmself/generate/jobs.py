@@ -27,6 +27,7 @@ from .encoding import ImageFact, check_requests, estimated_lengths, inspect_imag
 from .engines import build_engine
 from .journal import Journal, compact, journal_path, journals, locked, read_journals
 from .policy import policy_of
+from .seeds import derived_seed
 from .types import Engine, EngineError, Request, Sample, SamplingParams
 
 
@@ -160,7 +161,7 @@ def manifest_path(out: Path) -> Path:
 
 def make_manifest(job: SampleJob, config: EngineConfig, policy: str, images: dict[str, ImageFact]) -> dict[str, Any]:
     """Everything that a job's samples depend on, the composition of its batches included."""
-    lengths = estimated_lengths(job.requests, images)
+    lengths = estimated_lengths(job.requests, images, config.pixels)
     order = sorted(range(len(lengths)), key=lambda place: (-lengths[place], place))
     chunks = [order[start : start + config.batch_size] for start in range(0, len(order), config.batch_size)]
     packages = PACKAGES if config.name != "vllm" else (*PACKAGES, *packages_distributions().get("vllm", ())[:1])
@@ -172,7 +173,9 @@ def make_manifest(job: SampleJob, config: EngineConfig, policy: str, images: dic
         "seed": job.seed,
         "versions": {name: version(name) for name in packages},
         "requests": [[request.id, _request_digest(request, images)] for request in job.requests],
-        "batches": [{"seed": _batch_seed(job.seed, number), "requests": chunk} for number, chunk in enumerate(chunks)],
+        "batches": [
+            {"seed": derived_seed(job.seed, number), "requests": chunk} for number, chunk in enumerate(chunks)
+        ],
     }
 
 
@@ -180,10 +183,6 @@ def _request_digest(request: Request, images: dict[str, ImageFact]) -> str:
     turns = [[message.role, message.content] for message in request.messages]
     prefix = [request.prefix] if request.prefix else []
     return _digest([turns, [images[image].digest for image in request.images], *prefix])
-
-
-def _batch_seed(seed: int, batch: int) -> int:
-    return int.from_bytes(hashlib.sha256(f"{seed} {batch}".encode()).digest()[:6])
 
 
 def _digest(value: Any) -> str:

@@ -17,7 +17,7 @@ from ..data.questions import IMAGE
 from .client import Connection, Endpoint, Refused
 from .config import EngineConfig
 from .pictures import data_url
-from .seeds import request_seed
+from .seeds import derived_seed
 from .types import Completion, EngineError, Message, Request, SamplingParams
 
 
@@ -109,7 +109,7 @@ class OpenAIEngine:
             while len(found) < wanted:
                 number = wanted if self._takes_n and not found else 1
                 answer = await self._chat(
-                    connection, body, params.max_new_tokens, number, request_seed(seed, request.id, len(found))
+                    connection, body, params.max_new_tokens, number, derived_seed(seed, request.id, len(found))
                 )
                 choices = answer["choices"][:number]
                 if not choices:

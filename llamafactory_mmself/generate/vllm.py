@@ -13,7 +13,7 @@ from .config import EngineConfig
 from .decoding import Answer, Ending
 from .encoding import PromptEncoder, inference_arguments, prompt_encoder
 from .policy import policy_of
-from .seeds import request_seed
+from .seeds import derived_seed
 from .types import Completion, EngineError, Request, SamplingParams
 from .vllm_names import register
 
@@ -89,7 +89,7 @@ class VLLMEngine:
             "logprobs": 0 if params.logprobs else None,
             "detokenize": bool(params.stop),
         }
-        sampling = [vllm.SamplingParams(**settings, seed=request_seed(seed, request.id)) for request in requests]
+        sampling = [vllm.SamplingParams(**settings, seed=derived_seed(seed, request.id)) for request in requests]
         prompts = [self._prompt(request) for request in requests]
         try:
             outputs = self._llm.generate(prompts, sampling, use_tqdm=False, lora_request=self._adapter)

@@ -10,13 +10,14 @@ from pathlib import Path
 from typing import Any
 
 from ..data.questions import Question
+from ..generate.seeds import derived_seed
 from ..generate.types import Request
 from ..recipes import r3v, stl
 from ..recipes.examples import Example, mixed, write_dataset
 from ..recipes.lengths import fitting
 from ..recipes.stl_options import STLOptions
 from .recipe import Form
-from .rounds import Rounds, derived_seed
+from .rounds import Rounds
 from .settings import cutoff_len, token_limit
 from .steps import Step
 

@@ -8,6 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from ..generate.jobs import read_samples
+from ..generate.seeds import derived_seed
 from ..generate.types import Request
 from ..recipes import r3v, stl
 from ..recipes.examples import write_dataset
@@ -16,7 +17,7 @@ from ..recipes.records import Checked
 from ..recipes.stl_options import STLOptions
 from .method import DATASET, Method, SelfTraining, dataset, written
 from .recipe import Form, Recipe
-from .rounds import Rounds, derived_seed, read_checked
+from .rounds import Rounds, read_checked
 from .sampler import Sampler
 from .settings import cutoff_len, token_limit
 from .sherlock import Sherlock, SherlockRounds

@@ -26,10 +26,14 @@ PHASES = ("r0", "sft", "offline", "online")
 #: Keys of a recipe that only Sherlock has.
 SHERLOCK_ONLY = ("rounds", "judge", "online_data")
 
-# LLaMA-Factory arguments that training and sampling have to share, or prompts would differ between the two.
-SHARED = (
+#: LLaMA-Factory arguments that prompts depend on: sampling has those of training.
+PROMPTED = (
     *("image_max_pixels", "image_min_pixels", "image_do_pan_and_scan", "crop_to_patches"),
     *("default_system", "enable_thinking", "tool_format"),
+)
+#: What training, sampling and merging have to share.
+SHARED = (
+    *PROMPTED,
     *("add_tokens", "add_special_tokens", "resize_vocab", "split_special_tokens", "use_fast_tokenizer"),
     *("model_revision", "trust_remote_code"),
 )
@@ -87,9 +91,12 @@ class Recipe:
         sampling: n, temperature, top_p, top_k, max_new_tokens ...
         build: switches of the method's builder.
         prompts: prompt name -> a prompt file of your own.
+        global_batch: rows of an optimizer step on all devices together; gradient accumulation follows from it. None
+            leaves it to `train`.
         warmup: ShareGPT rows for a training before the first samples; they are part of every round's rows.
         evaluate: what is measured.
-        rounds: `r0`, `sft`, `offline`, `online` -> training arguments of such rounds, over `train`'s (sherlock).
+        rounds: `r0`, `sft`, `offline`, `online` -> training arguments of such rounds, over `train`'s, and
+            perhaps a `global_batch` of their own (sherlock).
         judge: engine that says whether online answers agree: name, model, template ...; without one, only answers in
             the same words do (sherlock).
         online_data: unlabelled questions of the online rounds; by default those that the two samples leave (sherlock).
@@ -111,6 +118,7 @@ class Recipe:
     sampling: Mapping[str, Any] = field(default_factory=dict)
     build: Mapping[str, Any] = field(default_factory=dict)
     prompts: Mapping[str, Any] = field(default_factory=dict)
+    global_batch: int | None = None
     warmup: Path | None = None
     evaluate: Evaluation = field(default_factory=Evaluation)
     rounds: Mapping[str, Any] = field(default_factory=dict)
@@ -161,12 +169,22 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
             raise LoopError(f"{where}, key `{name}`: keys and values are expected, found {given[name]!r}.")
     given["prompts"] = {name: str(Path(str(file)).resolve()) for name, file in given["prompts"].items()}
     given["verifier"] = given.get("verifier") or _usual_verifier(given)
-    if isinstance(config := given["train"].get("deepspeed"), str) and Path(config).exists():
-        given["train"] = {**given["train"], "deepspeed": str(Path(config).resolve())}
+    given["train"] = _found_deepspeed(given["train"])
+    given["rounds"] = {
+        phase: _found_deepspeed(own) if isinstance(own, Mapping) else own for phase, own in given["rounds"].items()
+    }
     given["evaluate"] = from_values(Evaluation, given["evaluate"], f"{where}, `evaluate`")
     recipe = Recipe(**given)
     _check_values(recipe, where)
     return recipe
+
+
+def _found_deepspeed(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Training arguments whose DeepSpeed file is found from every working directory."""
+    config = arguments.get("deepspeed")
+    if not isinstance(config, str) or not Path(config).exists():
+        return arguments
+    return {**arguments, "deepspeed": str(Path(config).resolve())}
 
 
 def _usual_verifier(values: Mapping[str, Any]) -> str:
@@ -213,10 +231,9 @@ def _check_values(recipe: Recipe, where: str) -> None:
         value = vars(recipe)[name]
         if value not in get_args(kind):
             raise LoopError(f"{where}, key `{name}`: {value!r} is none of {', '.join(get_args(kind))}.")
-    for name, least in (("iterations", 0), ("seed", 0)):
-        value = vars(recipe)[name]
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise LoopError(f"{where}, key `{name}`: a whole number from {least} on is expected, found {value!r}.")
+    for name in ("iterations", "seed"):
+        _check_whole(vars(recipe)[name], 0, f"{where}, key `{name}`")
+    _check_sherlock(recipe, where)
     for name in ("train_data", "test_data", "warmup", "online_data"):
         path = vars(recipe)[name]
         if path is not None and not path.is_file():
@@ -226,15 +243,22 @@ def _check_values(recipe: Recipe, where: str) -> None:
             f"{where}, `engine`: an endpoint goes on serving the model that it has, so later rounds would not be "
             "sampled. Use hf or vllm, or `iterations: 0` to measure the endpoint's model."
         )
-    for place in ("train", "engine", "judge"):
-        values = {**vars(recipe)[place], **dict(vars(recipe)[place].get("llamafactory") or {})}
+    trained = {"train": recipe.train, **{f"rounds.{phase}": own for phase, own in recipe.rounds.items()}}
+    for place, given in {**trained, "engine": recipe.engine, "judge": recipe.judge}.items():
+        values = {**given, **dict(given.get("llamafactory") or {})}
         if secrets := sorted(name for name in values if name.endswith("_token") and values[name]):
             raise LoopError(
                 f"{where}, `{place}`: {', '.join(secrets)} would be written to the run's files. Set the environment "
                 "variable HF_TOKEN instead."
             )
-    _check_training(recipe.train, recipe, f"{where}, `train`")
-    _check_sherlock(recipe, where)
+    for place, given in trained.items():
+        _check_training(given, recipe, f"{where}, `{place}`")
+        _check_batch(given, recipe, where, place)
+
+
+def _check_whole(value: Any, least: int, where: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise LoopError(f"{where}: a whole number from {least} on is expected, found {value!r}.")
 
 
 def _check_training(arguments: Mapping[str, Any], recipe: Recipe, where: str) -> None:
@@ -247,6 +271,19 @@ def _check_training(arguments: Mapping[str, Any], recipe: Recipe, where: str) ->
         raise LoopError(f"{where}: with save_only_model a killed training cannot go on. Remove it.")
     if taken := sorted(DECIDED & arguments.keys()):
         raise LoopError(f"{where}: the loop sets {', '.join(taken)} itself; remove them.")
+
+
+def _check_batch(given: Mapping[str, Any], recipe: Recipe, where: str, place: str) -> None:
+    """Sees that `global_batch` is a number of rows, and that nothing else says what it decides."""
+    own = place != "train" and "global_batch" in given
+    batch = given["global_batch"] if own else recipe.global_batch
+    if batch is None:
+        return
+    _check_whole(batch, 1, f"{where}, key `{place}.global_batch`" if own else f"{where}, key `global_batch`")
+    if "gradient_accumulation_steps" in {**recipe.train, **given}:
+        raise LoopError(
+            f"{where}, `{place}`: gradient_accumulation_steps follows from `global_batch`; remove one of them."
+        )
 
 
 def _check_sherlock(recipe: Recipe, where: str) -> None:
@@ -268,7 +305,6 @@ def _check_sherlock(recipe: Recipe, where: str) -> None:
             raise LoopError(f"{where}, `rounds`: {phase!r} is none of {', '.join(PHASES)}.")
         if not isinstance(arguments, Mapping):
             raise LoopError(f"{place}: keys and values are expected, found {arguments!r}.")
-        _check_training(arguments, recipe, place)
         if shared := sorted(ALIKE & arguments.keys()):
             raise LoopError(f"{place}: {', '.join(shared)} has to be the same in all rounds; put it under `train`.")
 

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -16,6 +15,7 @@ from ..evaluate.answers import Scores, score
 from ..files import read_jsonl, write_json, write_jsonl
 from ..generate.config import EngineConfig
 from ..generate.jobs import SampleJob, read_samples
+from ..generate.seeds import derived_seed
 from ..generate.types import Request, SamplingParams
 from ..recipes.prompts import Prompts
 from ..recipes.records import Checked, verify_samples
@@ -95,7 +95,7 @@ class Rounds:
         return str(self.iteration(number - 1) / ("merged" if self.lora else "model"))
 
     def own_arguments(self, number: int) -> dict[str, Any]:
-        """Training arguments of one round, over the recipe's."""
+        """Training arguments of one round, over the recipe's, and perhaps a `global_batch` of its own."""
         return {}
 
     def merges(self, number: int) -> bool:
@@ -118,16 +118,16 @@ class Rounds:
             return Policy(str(self.iteration(number) / "merged"))
         return self.trained(number)
 
-    def config(self, number: int) -> EngineConfig:
-        """The engine on round `number`'s policy."""
-        policy = self.policy(number)
-        adapter = () if policy.adapter is None else (str(policy.adapter),)
-        return replace(self.engine, model=policy.model, adapter=adapter)
-
     def trained(self, number: int) -> Policy:
         """What the training of a round left: an adapter on its base, or a model."""
         model = self.iteration(number) / "model"
         return Policy(self.base(number), model) if self.lora else Policy(str(model))
+
+    def serving(self, number: int) -> EngineConfig:
+        """The engine on round `number`'s policy."""
+        policy = self.policy(number)
+        adapter = () if policy.adapter is None else (str(policy.adapter),)
+        return replace(self.engine, model=policy.model, adapter=adapter)
 
     def sample(
         self,
@@ -139,10 +139,9 @@ class Rounds:
         settings: Mapping[str, Any],
     ) -> Step:
         """Sampling with round `number`'s policy into `iter<number>/<purpose>.jsonl`."""
-        policy = self.policy(number)
+        policy, config = self.policy(number), self.serving(number)
         out = self.iteration(number) / f"{purpose}.jsonl"
         seed = derived_seed(self.recipe.seed, number, purpose)
-        config = self.config(number)
 
         def action() -> dict[str, Any]:
             asked = tuple(requests())
@@ -198,12 +197,19 @@ class Rounds:
         arguments = training_arguments(self.recipe, base, dataset, model, own)
         config = folder / "train.yaml"
         start = Policy(base)
+        # Where a run stands, and on how many devices it goes on, changes nothing that it has done.
+        moved = {"dataset_dir", "output_dir"}
+        batch = {"global_batch": own.get("global_batch", self.recipe.global_batch)}
+        if batch["global_batch"] is None:
+            batch = {}
+        else:
+            moved.add("gradient_accumulation_steps")
         return Step(
             name=f"iter{number}/train",
             action=lambda: train(arguments, config),
             inputs={"dataset": dataset, **start.inputs, **_named_files({**self.recipe.train, **own})},
             outputs=(model,),
-            settings={name: value for name, value in arguments.items() if name not in ("dataset_dir", "output_dir")},
+            settings={name: value for name, value in arguments.items() if name not in moved} | batch,
             scratch=(config, config.with_suffix(".log")),
             names=start.names,
         )
@@ -268,9 +274,3 @@ def _named_files(arguments: Mapping[str, Any]) -> dict[str, Path]:
 def read_checked(path: Path) -> list[Checked]:
     """Reads a file of checked samples."""
     return [Checked.from_row(row) for row in read_jsonl(path)]
-
-
-def derived_seed(seed: int, number: int, purpose: str) -> int:
-    """A seed of 31 bits for one use in one round, so that adding a step changes no other step's samples."""
-    text = f"{seed}/{number}/{purpose}"
-    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") >> 1

@@ -3,17 +3,22 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ..generate.config import EngineConfig
 from ..generate.encoding import load_encoder
+from ..generate.types import EngineError
 from ..recipes.lengths import TokenLimit
-from .recipe import SHARED, Recipe
+from .recipe import PROMPTED, SHARED, Recipe
+from .steps import LoopError
 
 
 CUTOFF_LEN = 2048  # LLaMA-Factory's default
+DEVICE_BATCH = 8  # transformers' default of per_device_train_batch_size
 
 
 def engine_config(recipe: Recipe) -> EngineConfig:
@@ -22,13 +27,15 @@ def engine_config(recipe: Recipe) -> EngineConfig:
     Raises:
         EngineError: naming the key that is wrong.
     """
-    values = {
-        **recipe.engine,
-        "model": recipe.base_model,
-        "template": recipe.template,
-        "llamafactory": {**shared_arguments(recipe), **(recipe.engine.get("llamafactory") or {})},
-    }
-    return EngineConfig.from_dict(values, "`engine`")
+    values = {**recipe.engine, "model": recipe.base_model, "template": recipe.template}
+    config = EngineConfig.from_dict(values, "`engine`")
+    trained = recipe.train
+    if own := [name for name in PROMPTED if config.llamafactory.get(name, trained.get(name)) != trained.get(name)]:
+        raise EngineError(
+            f"`engine.llamafactory`: {', '.join(own)} would give sampling other prompts than training. Set it in "
+            "`train`; the engine takes it from there."
+        )
+    return replace(config, llamafactory={**shared_arguments(recipe), **config.llamafactory})
 
 
 def shared_arguments(recipe: Recipe) -> dict[str, Any]:
@@ -46,22 +53,60 @@ def training_arguments(
         base: model that the training starts from.
         dataset: the data set's file, registered in its own folder.
         output: folder of the model.
-        own: arguments of this round, over the recipe's.
+        own: arguments of this round, over the recipe's `train`; a `global_batch` among them is over the recipe's.
+
+    Raises:
+        LoopError: `global_batch` cannot be had on the devices that are there.
     """
+    own = dict(own or {})
+    batch = own.pop("global_batch", recipe.global_batch)
+    arguments = {**recipe.train, **own}
     return {
         "stage": "reflection_sft",
         "seed": recipe.seed,
         "report_to": "none",
         "overwrite_output_dir": False,
         "template": recipe.template,
-        **recipe.train,
-        **(own or {}),
+        **arguments,
+        **_accumulation(batch, arguments),
         "model_name_or_path": base,
         "dataset": dataset.stem,
         "dataset_dir": str(dataset.parent),
         "output_dir": str(output),
         "do_train": True,
     }
+
+
+def _accumulation(batch: int | None, arguments: Mapping[str, Any]) -> dict[str, int]:
+    """The gradient accumulation that makes an optimizer step see `batch` rows on all devices together."""
+    if batch is None:
+        return {}
+    each = int(arguments.get("per_device_train_batch_size") or DEVICE_BATCH)
+    devices = training_devices(arguments)
+    steps, rest = divmod(batch, each * devices)
+    if rest:
+        raise LoopError(
+            f"`global_batch` {batch} cannot be dealt out to {devices} devices with "
+            f"per_device_train_batch_size {each}. Change one of the two, or use another number of devices."
+        )
+    return {"gradient_accumulation_steps": steps}
+
+
+def training_devices(arguments: Mapping[str, Any]) -> int:
+    """How many processes `llamafactory-cli train` will be with these arguments, each with a device of its own."""
+    if _enabled("USE_RAY"):
+        return int(arguments.get("ray_num_workers") or 1)
+    import torch
+
+    visible = torch.accelerator.device_count()
+    if visible < 2 and not (_enabled("FORCE_TORCHRUN") or arguments.get("deepspeed")):
+        return 1
+    here = int(os.environ.get("NPROC_PER_NODE") or max(visible, 1))
+    return here * int(os.environ.get("NNODES") or 1)
+
+
+def _enabled(variable: str) -> bool:
+    return os.environ.get(variable, "0").lower() in ("true", "y", "1")
 
 
 def cutoff_len(recipe: Recipe) -> int:

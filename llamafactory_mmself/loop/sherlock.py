@@ -23,6 +23,7 @@ from typing import Any
 from ..data.questions import Question, read_questions
 from ..generate.config import EngineConfig
 from ..generate.jobs import SampleJob, read_samples
+from ..generate.seeds import derived_seed
 from ..generate.types import Request, Sample, SamplingParams
 from ..recipes import sherlock, sherlock_online, sherlock_pairs
 from ..recipes.examples import write_dataset
@@ -30,7 +31,7 @@ from ..recipes.prompts import SherlockPrompts
 from ..recipes.sherlock_options import SherlockOptions
 from .method import DATASET, Method, dataset, written
 from .recipe import PHASES, Form, Recipe
-from .rounds import Policy, Rounds, derived_seed
+from .rounds import Policy, Rounds
 from .sampler import Sampler
 from .settings import cutoff_len, token_limit
 from .steps import Step
@@ -238,7 +239,7 @@ class Sherlock(Method):
         """First answers and corrections of unlabelled questions, until enough of them agree."""
         rounds, out = self.rounds, self._chains(number)
         policy, folder = rounds.policy(number), out.with_name("candidates")
-        config = rounds.config(number)
+        config = rounds.serving(number)
         judge = Policy(str(self.judge.model)) if self.judge is not None and self.judge.model else None
 
         def sampled(config: EngineConfig, params: SamplingParams) -> sherlock_online.Ask:

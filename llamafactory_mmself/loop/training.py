@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -24,6 +25,12 @@ from .steps import LoopError
 _POLL = 0.5  # seconds between looks at a child process
 _TAIL = 25  # lines of a failed command's log that an error shows
 _ENTRY = 4096  # bytes; a line of the training log is shorter
+_FULL = re.compile(
+    r"(?:No space left on device|Disk quota exceeded|File too large|\bos error (?:28|122|27)\b"
+    r"|inline_container\.cc:\d+\] \. unexpected pos)"  # torch.save
+    r"(?:: '(?P<file>[^']+)')?"
+)
+_ROOM = 1 << 20  # bytes; with less, a disk is full
 _WEIGHTS = ("adapter_model.safetensors", "adapter_model.bin", "model.safetensors", "pytorch_model.bin")
 _WEIGHT_INDEXES = ("model.safetensors.index.json", "pytorch_model.bin.index.json")
 
@@ -39,7 +46,8 @@ def train(arguments: Mapping[str, Any], config: Path) -> dict[str, Any]:
         Figures: steps, training loss.
 
     Raises:
-        LoopError: the training failed; the message ends with the log's last lines.
+        LoopError: the training failed; the message ends with the log's last lines. If the disk was full, it names the
+            file that found no room; complete checkpoints are kept, and the next call goes on from them.
     """
     output = Path(arguments["output_dir"])
     _stop_leftover(config)
@@ -48,7 +56,7 @@ def train(arguments: Mapping[str, Any], config: Path) -> dict[str, Any]:
     write_text(config, yaml.safe_dump(dict(arguments), allow_unicode=True, sort_keys=False))
     # DeepSpeed needs torchrun, which LLaMA-Factory starts by itself on several GPUs only.
     variables = {"FORCE_TORCHRUN": "1"} if arguments.get("deepspeed") else {}
-    _run("train", config, output / "trainer_log.jsonl", variables)
+    _run("train", config, output, output / "trainer_log.jsonl", variables)
     if not is_model(output):
         raise LoopError(f"Training with {config} ended without weights in {output}; see {config.with_suffix('.log')}.")
     _settle(output / "adapter_config.json")
@@ -81,7 +89,7 @@ def merge(base: str, adapter: Path, template: str, output: Path, config: Path, e
         **extra,
     }
     write_text(config, yaml.safe_dump(arguments, allow_unicode=True, sort_keys=False))
-    _run("export", config, None)
+    _run("export", config, output)
 
 
 def program() -> list[str]:
@@ -129,7 +137,13 @@ def _is_complete(checkpoint: Path) -> bool:
     return (checkpoint / "scheduler.pt").exists() or any(checkpoint.glob("global_step*"))
 
 
-def _run(command: str, config: Path, progress: Path | None, variables: Mapping[str, str] | None = None) -> None:
+def _run(
+    command: str,
+    config: Path,
+    output: Path,
+    progress: Path | None = None,
+    variables: Mapping[str, str] | None = None,
+) -> None:
     line = [*program(), command, str(config)]
     log_path = config.with_suffix(".log")
     with open(log_path, "ab") as log:
@@ -149,11 +163,30 @@ def _run(command: str, config: Path, progress: Path | None, variables: Mapping[s
             child.wait()
             raise
     if child.returncode != 0:
-        tail = "\n".join(log_path.read_text(encoding="utf-8", errors="replace").splitlines()[-_TAIL:])
+        log_text = log_path.read_text(encoding="utf-8", errors="replace")
+        tail = "\n".join(log_text.splitlines()[-_TAIL:])
         raise LoopError(
-            f"`llamafactory-cli {command} {config}` failed with status {child.returncode}. The end of {log_path}:\n"
-            f"{tail}\nMend the cause and run the same command again; finished steps are kept."
+            f"`llamafactory-cli {command} {config}` failed with status {child.returncode}. {_full(tail, output)}"
+            f"The end of {log_path}:\n{tail}\n"
+            "Mend the cause and run the same command again; finished steps are kept."
         )
+
+
+def _full(tail: str, output: Path) -> str:
+    """What to do about a full disk, or "" if that was not the cause.
+
+    A log on a full disk ends early, so free room counts as well.
+    """
+    place = next(folder for folder in (output, *output.parents) if folder.exists())
+    told = _FULL.search(tail)
+    if told is None and shutil.disk_usage(place).free >= _ROOM:
+        return ""
+    files = [path for path in output.rglob("*") if path.is_file() or path.is_symlink()]
+    newest = max(files, key=lambda path: (path.lstat().st_mtime_ns, str(path)), default=output)
+    return (
+        f"The disk is full; the last file in writing was {(told and told['file']) or newest}. Make room (checkpoint-* "
+        "folders of finished rounds are not needed any more); a training goes on from its newest complete checkpoint. "
+    )
 
 
 def _watch(child: subprocess.Popen[bytes], progress: Path | None) -> None:

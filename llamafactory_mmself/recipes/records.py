@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import random
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -12,6 +11,7 @@ from typing import Any
 
 from .. import verify
 from ..data.questions import Question
+from ..generate.seeds import seed_digest
 from ..generate.types import Sample
 from ..verify import Verdict
 
@@ -148,18 +148,14 @@ def by_question(pool: Iterable[Checked]) -> dict[str, list[Checked]]:
 
 def chance(seed: int, *names: object) -> random.Random:
     """A random generator of its own for one use, so that no result depends on the order of rows."""
-    return random.Random(_digest(seed, *names))
+    return random.Random(seed_digest(seed, *names))
 
 
 def rank(seed: int, *names: object) -> int:
     """A number to sort by: an order that looks random and depends on the names alone."""
-    return int.from_bytes(_digest(seed, *names)[:8], "big")
+    return int.from_bytes(seed_digest(seed, *names)[:8], "big")
 
 
 def shown(text: str) -> str:
     """A sampled text as a prompt shows it: media placeholders that a model wrote stand for no picture."""
     return MEDIA.sub("", text).strip()
-
-
-def _digest(*names: object) -> bytes:
-    return hashlib.sha256("\0".join(str(name) for name in names).encode()).digest()

@@ -77,6 +77,39 @@ class TreeArguments:
             "stop with a list of them, or drop and count them."
         },
     )
+    tree_forward: Literal["auto", "packed", "dense"] = field(
+        default="auto",
+        metadata={
+            "help": "How a sample's sequences go through the model. packed: as one row that holds what they share "
+            "once. dense: each as a row of its own. auto: packed if the model can, token counts promise a gain and "
+            "both give the first batch the same log-probs; the log says what was chosen and why."
+        },
+    )
+    ref_logps: Literal["live", "cache"] = field(
+        default="live",
+        metadata={
+            "help": "Where the reference's log-probs come from. live: computed in each step. cache: computed once, "
+            "before the first step, for the training and evaluation rows, and kept on disk for this and later runs. "
+            "Saves a forward pass in each step, and with full or freeze tuning, or with ref_model once the cache is "
+            "full, the memory of the second model."
+        },
+    )
+    ref_logps_dir: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of the cached log-probs; runs with the same reference and rows share it. All ranks must "
+            "see it (with data_shared_file_system false: all ranks of a node). "
+            "Default: mmself/ref_logps in the cache of the `datasets` library (HF_DATASETS_CACHE)."
+        },
+    )
+    vision_cache_mb: int = field(
+        default=0,
+        metadata={
+            "help": "Megabytes of host memory, per rank, for features of pictures that are kept from step to step, "
+            "those used last first. 0: they are kept within a step only. Needs a frozen vision tower and projector "
+            "that are not sharded (no ZeRO-3, no FSDP)."
+        },
+    )
 
 
 class TreeStage(ABC):
@@ -89,8 +122,18 @@ class TreeStage(ABC):
     inert: frozenset[str] | None = None
 
     def check(self, run: RunArguments, given: frozenset[str]) -> None:
-        """See `Stage.check`."""
-        return None
+        """See `Stage.check`; refuses what no tree stage can do. Stages with checks of their own do those first."""
+        args = run.stage
+        if args.ref_logps not in ("live", "cache"):
+            raise SettingError(f"Unknown ref_logps `{args.ref_logps}`; use live or cache.")
+        if args.ref_logps == "cache" and not self.needs_reference(run):
+            raise SettingError("`ref_logps: cache` would do nothing here: this loss has no reference. Remove it.")
+        if args.ref_logps == "cache" and not run.training.do_train:
+            raise SettingError("`ref_logps: cache` is for training: an evaluation alone looks at each row once.")
+        if args.ref_logps == "live" and args.ref_logps_dir is not None:
+            raise SettingError("`ref_logps_dir` would do nothing without `ref_logps: cache`. Set both, or neither.")
+        if args.vision_cache_mb < 0:
+            raise SettingError(f"vision_cache_mb is a size, 0 or more; it is {args.vision_cache_mb}.")
 
     @abstractmethod
     def needs_reference(self, run: RunArguments) -> bool:

@@ -16,9 +16,11 @@ from transformers.trainer_utils import EvalLoopOutput
 from ..losses.types import LossOutput
 from ..plugin import lf
 from ..tree.batch import Batch
+from ..tree.features import FeatureCache, VisionFeatures
 from ..tree.reference import Reference
 from ..tree.scores import Scorer, ScoreTable
 from .base import RunArguments, TreeStage
+from .reference_cache import ReferenceCache
 from .sampling import EpochSampler, PaddedRows
 
 
@@ -53,6 +55,9 @@ class TreeTrainer(Trainer):
         scorer: the engine.
         reference: scores of the start, or None for losses without one.
         reference_model: the second model behind `reference`, if there is one; it is placed on the device here.
+        reference_cache: where the reference's scores are kept, or None to compute them in every step; it is filled
+            before the first one.
+        feature_cache: features of pictures that are kept across steps, or None.
         processor: saved with every checkpoint.
 
     Dropout is switched off: policy and reference have to agree before the first step.
@@ -66,6 +71,8 @@ class TreeTrainer(Trainer):
         scorer: Scorer,
         reference: Callable[[nn.Module | None], Reference | None],
         reference_model: nn.Module | None,
+        reference_cache: ReferenceCache | None = None,
+        feature_cache: FeatureCache | None = None,
         processor: Any,
         **kwargs: Any,
     ) -> None:
@@ -82,6 +89,8 @@ class TreeTrainer(Trainer):
             _allow_numbered_cpus()
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the weight of all ranks and micro-batches
         self._reference = reference(self._prepare_reference(reference_model))
+        self._reference_cache = reference_cache
+        self._features = VisionFeatures(self._all_ranks_agree, feature_cache)
         if processor is not None:
             self.add_callback(lf.SaveProcessorCallback(processor))
         if run.finetuning.use_badam:
@@ -107,6 +116,17 @@ class TreeTrainer(Trainer):
 
             return prepare_fsdp(model, self.accelerator)
         return self.accelerator.prepare_model(model, evaluation_mode=True).eval()
+
+    def _prepare_for_training(self, *args: Any, **kwargs: Any) -> Any:
+        """Wraps the model and loads a checkpoint, as always; then completes the cache of the reference."""
+        model, dataloader = super()._prepare_for_training(*args, **kwargs)
+        if self._reference_cache is not None:
+            assert self._reference is not None
+            self._reference = self._reference_cache.fill(
+                self._reference, model, self.data_collator, self._prepare_inputs
+            )
+            self._reference_cache = None  # `auto_find_batch_size` comes here again, with a policy that has trained
+        return model, dataloader
 
     # Optimizer and scheduler: LLaMA-Factory's choices.
 
@@ -147,6 +167,9 @@ class TreeTrainer(Trainer):
         reduced: Tensor = self.accelerator.reduce(tensor.to(self.accelerator.device), reduction="sum")
         return reduced
 
+    def _all_ranks_agree(self, yes: bool) -> bool:
+        return not self._sum_over_ranks(torch.tensor(0.0 if yes else 1.0)).item()
+
     def _prepare_inputs(self, inputs: Batch) -> Batch:
         """Moves a batch to the device. Side tensors keep their precision: DeepSpeed would round weights to bf16."""
         batch: Batch = super()._prepare_inputs(inputs)
@@ -157,6 +180,7 @@ class TreeTrainer(Trainer):
 
     def score(self, model: nn.Module, batch: Batch) -> tuple[ScoreTable, ScoreTable | None]:
         """Log-probs of the policy and of its reference (None without one), filler samples left out."""
+        batch = self._features.lend(model, batch)
         reference = None if self._reference is None else self._reference(model, batch)
         policy = self._scorer(model, batch)
         valid = batch["valid"]

@@ -3,26 +3,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
 from peft import PeftModel
 from torch import nn
-from transformers.integrations import is_deepspeed_zero3_enabled
+from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_enabled
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
 from ..plugin import lf
-from ..tree.batch import Batch, DenseCollator
-from ..tree.dense import DenseScorer
-from ..tree.reference import AdapterOff, FrozenModel, Reference
+from ..tree.batch import DenseCollator
+from ..tree.features import FeatureCache, frozen_tower, tower
+from ..tree.packed import PackedScorer
+from ..tree.reference import AdapterOff, FrozenModel, Policy, Reference
 from ..tree.scores import Scorer
 from ..tree.unwrap import bare_model
-from .base import RunArguments, TreeStage
+from ..tree.vision import CROSS
+from .base import RunArguments, SettingError, TreeStage
+from .collating import StageCollator
 from .dataset import load_tree_dataset
-from .sampling import FILLER
+from .encoding import encoding_fingerprint
+from .forward import ChooseForward
+from .reference_cache import ReferenceCache, cache_root
+from .reference_key import reference_key
 from .trainer import TreeTrainer
 
 
@@ -31,21 +36,6 @@ logger = lf.get_logger(__name__)
 
 class WrongReferenceError(ValueError):
     """A reference that would not be the model that training starts from."""
-
-
-@dataclass(frozen=True)
-class StageCollator:
-    """Rows of a data set -> trees -> a batch."""
-
-    stage: TreeStage
-    run: RunArguments
-    rejected_crop: tuple[float, float] | None
-    collate: DenseCollator
-
-    def __call__(self, rows: Sequence[dict[str, Any]]) -> Batch:
-        """Collates rows; fillers are marked in `valid`."""
-        trees = [self.stage.tree(row, self.run, self.rejected_crop) for row in rows]
-        return self.collate(trees, [FILLER not in row for row in rows])
 
 
 def complete_checkpoint(chosen: str | None, output_dir: str) -> str | None:
@@ -78,28 +68,40 @@ def run_tree_stage(stage: TreeStage, run: RunArguments, callbacks: list[Any]) ->
     check_reference(stage, run)
     datasets = load_tree_dataset(stage, run, encoder)
     model = lf.load_model(tokenizer, run.model, run.finetuning, run.training.do_train)
-    reference_model = load_reference(stage, run, model)
-
     family = lf.family(template, tokenizer, processor, bare_model(model))
-    scorer = DenseScorer()
+    dense = DenseCollator(family, tokenizer.pad_token_id)
+    collator = StageCollator(stage, run, lf.rejected_crop(template.mm_plugin), dense)
+    features = feature_cache(run, bare_model(model))
+    checkpoint = complete_checkpoint(run.training.resume_from_checkpoint, run.training.output_dir)
+    cache = None
+    if run.stage.ref_logps == "cache":
+        key = reference_key(run, encoding_fingerprint(stage, run, encoder), model, cache_root(run))
+        cache = ReferenceCache(run, key, _splits(datasets), collator.tree)
+        check_start(cache, run, model, checkpoint)
+    reference_model = load_reference(stage, run, model, cache)
+
+    scorer = PackedScorer()
     trainer = TreeTrainer(
         stage=stage,
         run=run,
         scorer=scorer,
-        reference=_reference_maker(stage, run, scorer),
+        reference=_reference_maker(stage, run, model, scorer),
         reference_model=reference_model,
+        reference_cache=cache,
+        feature_cache=features,
         processor=processor,
         model=model,
-        data_collator=StageCollator(
-            stage, run, lf.rejected_crop(template.mm_plugin), DenseCollator(family, tokenizer.pad_token_id)
-        ),
+        data_collator=collator,
         callbacks=callbacks,
         processing_class=tokenizer,
         **datasets,
     )
+    forward = ChooseForward(trainer, run, collator, scorer, [model, reference_model])
+    trainer.add_callback(forward)
     if run.training.do_train:
-        _train(trainer, stage, run, datasets)
+        _train(trainer, stage, run, datasets, checkpoint)
     if run.training.do_eval:
+        forward.choose(trainer.eval_dataset)
         metrics = trainer.evaluate(metric_key_prefix="eval")
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
@@ -144,9 +146,63 @@ def _not_mergeable(run: RunArguments) -> str | None:
     return None
 
 
-def load_reference(stage: TreeStage, run: RunArguments, model: nn.Module) -> nn.Module | None:
-    """The second model that serves as reference, or None where the policy itself can."""
+def _splits(datasets: dict[str, Any]) -> dict[str, Any]:
+    """Training and evaluation rows by name."""
+    evaluated = datasets.get("eval_dataset", {})
+    return {"train": datasets["train_dataset"]} | (
+        evaluated if isinstance(evaluated, dict) else {"validation": evaluated}
+    )
+
+
+def feature_cache(run: RunArguments, model: nn.Module) -> FeatureCache | None:
+    """The cache for features of pictures that the user asked for.
+
+    Raises:
+        SettingError: if it would do nothing with this model.
+    """
+    if not run.stage.vision_cache_mb:
+        return None
+    reason = None
+    if not tower(model):
+        reason = "this model has no vision tower that the tree stages know"
+    elif model.config.model_type in CROSS:
+        reason = "what its tower says about one picture takes up to 100 MB, too much to keep"
+    elif not frozen_tower(model):
+        reason = "the vision tower or the projector trains or carries adapters"
+    elif is_deepspeed_zero3_enabled() or run.training.fsdp or is_fsdp_enabled():
+        reason = "the vision tower is sharded, and ranks that find their pictures would leave the others waiting"
+    if reason is not None:
+        raise SettingError(f"`vision_cache_mb` would do nothing here: {reason}. Remove it.")
+    return FeatureCache(run.stage.vision_cache_mb * 2**20)
+
+
+def check_start(cache: ReferenceCache, run: RunArguments, model: nn.Module, checkpoint: str | None) -> None:
+    """Refuses to take a policy that has trained for its own start.
+
+    Raises:
+        WrongReferenceError: with the ways out.
+    """
+    if checkpoint is not None and cache.lacking and _own_start(run, model):
+        raise WrongReferenceError(
+            f"{checkpoint} has trained already, and {cache.lacking} reference log-probs are not in "
+            f"{cache.store.folder}: they can no longer be computed with the policy itself. Start from the beginning "
+            "(`overwrite_output_dir: true`), resume with the rows, settings and cache of the first start, or set "
+            "`ref_logps: live`."
+        )
+
+
+def _own_start(run: RunArguments, model: nn.Module) -> bool:
+    """Whether the reference is the policy as it is loaded, all of its weights about to change."""
+    return run.finetuning.ref_model is None and not isinstance(model, PeftModel)
+
+
+def load_reference(
+    stage: TreeStage, run: RunArguments, model: nn.Module, cache: ReferenceCache | None = None
+) -> nn.Module | None:
+    """The second model that serves as reference, or None where the policy itself can, or a cache does."""
     if not stage.needs_reference(run):
+        return None
+    if cache is not None and (not cache.lacking or _own_start(run, model)):
         return None
     if run.finetuning.ref_model is not None:
         return lf.create_ref_model(run.model, run.finetuning)
@@ -176,12 +232,14 @@ def replace_finetuning(finetuning: Any, **changes: Any) -> Any:
 
 
 def _reference_maker(
-    stage: TreeStage, run: RunArguments, scorer: Scorer
+    stage: TreeStage, run: RunArguments, model: nn.Module, scorer: Scorer
 ) -> Callable[[nn.Module | None], Reference | None]:
     def make(reference_model: nn.Module | None) -> Reference | None:
         if not stage.needs_reference(run):
             return None
-        return AdapterOff(scorer) if reference_model is None else FrozenModel(scorer, reference_model)
+        if reference_model is not None:
+            return FrozenModel(scorer, reference_model)
+        return AdapterOff(scorer) if isinstance(model, PeftModel) else Policy(scorer)
 
     return make
 
@@ -191,12 +249,13 @@ def effective_tokens(stage: TreeStage, run: RunArguments, rows: Iterable[dict[st
     total = 0
     for row in rows:
         tree = stage.tree(row, run, None)
-        total += sum(len(node.ids) for leaf in {role.leaf for role in tree.roles.values()} for node in tree.path(leaf))
+        total += sum(len(node.ids) for leaf in tree.leaves for node in tree.path(leaf))
     return total
 
 
-def _train(trainer: TreeTrainer, stage: TreeStage, run: RunArguments, datasets: dict[str, Any]) -> None:
-    checkpoint = complete_checkpoint(run.training.resume_from_checkpoint, run.training.output_dir)
+def _train(
+    trainer: TreeTrainer, stage: TreeStage, run: RunArguments, datasets: dict[str, Any], checkpoint: str | None
+) -> None:
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     metrics = result.metrics

@@ -16,7 +16,8 @@ from .media import distinct, open_image
 from .sample import Media, SampleTree
 
 
-#: Tensors and nested dicts of tensors. The first value has the number of samples as its length.
+#: Tensors, and nested dicts of tensors and of notes for our own use. The first value has the number of samples as its
+#: length.
 Batch = dict[str, Any]
 
 
@@ -62,9 +63,9 @@ class DenseCollator:
 
     - `valid` [n]: False for filler samples, which keep ranks in step and count for nothing;
     - what the model's forward takes: `input_ids`, `attention_mask`, `position_ids` (M-RoPE: [3, rows, t]), pixels;
-    - `score`: `rows`, `positions`, `targets`, each [s]: the distinct scored tokens; position t predicts token t + 1;
+    - `score`: `rows`, `positions`, `targets`, each [s]: the distinct scored tokens and the states that predict them;
     - `roles`: role -> {`index` [n, t] into those tokens, `mask` [n, t]};
-    - `shared`: which distinct picture (or set of pictures) each place in the rows shows;
+    - `shared`: the distinct `pictures`, and which of them (or which set of them) each place in the rows shows;
     - `side`: the trees' own tensors, stacked to [n, ...].
     """
 
@@ -74,21 +75,24 @@ class DenseCollator:
 
     def __call__(self, trees: Sequence[SampleTree], valid: Sequence[bool] | None = None) -> Batch:
         """Collates trees; all of them need the same side tensors."""
-        rows, leaf_rows = _rows(trees)
+        rows, paths = dense_rows(trees)
         if self.family.filler is not None and not any(row.media for row in rows):
             rows.append(self.family.filler)
 
-        length = max(len(row.ids) for row in rows)
-        length = -(-length // self.pad_to_multiple_of) * self.pad_to_multiple_of
+        length = padded(max(len(row.ids) for row in rows), self.pad_to_multiple_of)
         batch: Batch = {"valid": torch.tensor(list(valid or [True] * len(trees)))}
-        batch["input_ids"] = _pad([row.ids for row in rows], length, self.pad_token_id)
-        batch["attention_mask"] = _pad([(1,) * len(row.ids) for row in rows], length, 0)
+        batch |= self.tokens(rows, length)
         batch |= self.media(rows, length)
         if self.family.rope_index is not None:
             batch["position_ids"] = self.positions(batch)
-        batch |= _layout(trees, leaf_rows)
-        batch["side"] = {name: torch.stack([tree.side[name] for tree in trees]) for name in trees[0].side}
-        return batch
+        return batch | scored_tokens(trees, paths)
+
+    def tokens(self, rows: Sequence[Row], length: int) -> Batch:
+        """`input_ids` and `attention_mask` of rows, padded on the right to `length`."""
+        return {
+            "input_ids": pad([row.ids for row in rows], length, self.pad_token_id),
+            "attention_mask": pad([(1,) * len(row.ids) for row in rows], length, 0),
+        }
 
     def media(self, rows: Sequence[Row], length: int) -> Batch:
         """Pixels and what belongs to them, for rows of ids; `length` is that of the padded rows."""
@@ -101,7 +105,7 @@ class DenseCollator:
         if not self.family.shares_tower:
             return self.family.image_inputs([pictures[place] for place in index], videos)
         inputs: Batch = self.family.image_inputs(pictures, videos)
-        return inputs | {"shared": {"images": torch.tensor(index, dtype=torch.long)}}
+        return inputs | {"shared": {"images": torch.tensor(index, dtype=torch.long), "pictures": images}}
 
     def _cross_media(self, rows: Sequence[Row], length: int) -> Batch:
         assert self.family.cross_inputs is not None
@@ -133,37 +137,55 @@ class DenseCollator:
         return positions
 
 
-def _rows(trees: Sequence[SampleTree]) -> tuple[list[Row], list[dict[int, int]]]:
-    """The rows of all trees, and for each tree leaf -> row."""
+@dataclass(frozen=True)
+class Path:
+    """Where the tokens of a tree's path lie in a batch.
+
+    Attributes:
+        row: their row.
+        places: the position of each of them in that row.
+    """
+
+    row: int
+    places: Sequence[int]
+
+
+#: For each tree: leaf -> where its path lies.
+Paths = Sequence[Mapping[int, Path]]
+
+
+def dense_rows(trees: Sequence[SampleTree]) -> tuple[list[Row], Paths]:
+    """One row for each scored leaf."""
     rows: list[Row] = []
-    leaf_rows: list[dict[int, int]] = []
+    paths: list[dict[int, Path]] = []
     for tree in trees:
-        places: dict[int, int] = {}
-        for role in tree.roles.values():
-            if role.leaf not in places:
-                path = tree.path(role.leaf)
-                ids = tuple(token for node in path for token in node.ids)
-                places[role.leaf] = len(rows)
-                rows.append(Row(ids, tuple(medium for node in path for medium in node.media)))
-        leaf_rows.append(places)
-    return rows, leaf_rows
+        found: dict[int, Path] = {}
+        for leaf in tree.leaves:
+            path = tree.path(leaf)
+            ids = tuple(token for node in path for token in node.ids)
+            found[leaf] = Path(len(rows), range(len(ids)))
+            rows.append(Row(ids, tuple(medium for node in path for medium in node.media)))
+        paths.append(found)
+    return rows, paths
 
 
-def _layout(trees: Sequence[SampleTree], leaf_rows: Sequence[Mapping[int, int]]) -> Batch:
-    """Where the scored tokens are: each (row, position) once, however many roles share it."""
+def scored_tokens(trees: Sequence[SampleTree], paths: Paths) -> Batch:
+    """The parts `score`, `roles` and `side` of a batch: each scored token once, however many roles share it."""
     places: dict[tuple[int, int], int] = {}
+    states: list[tuple[int, int]] = []
     targets: list[int] = []
     names = list(dict.fromkeys(name for tree in trees for name in tree.roles))
     found: dict[str, list[list[int]]] = {name: [[] for _ in trees] for name in names}
     for sample, tree in enumerate(trees):
         for name, role in tree.roles.items():
-            row = leaf_rows[sample][role.leaf]
+            path = paths[sample][role.leaf]
             ids = [token for node in tree.path(role.leaf) for token in node.ids]
             for position, scored in enumerate(role.scored):
                 if not scored:
                     continue
-                place = places.setdefault((row, position), len(places))
+                place = places.setdefault((path.row, path.places[position]), len(places))
                 if place == len(targets):
+                    states.append((path.row, path.places[position - 1]))  # the state that predicts the token
                     targets.append(ids[position])
                 found[name][sample].append(place)
 
@@ -171,18 +193,21 @@ def _layout(trees: Sequence[SampleTree], leaf_rows: Sequence[Mapping[int, int]])
     for name in names:
         width = max(len(sample) for sample in found[name])
         roles[name] = {
-            "index": _pad(found[name], width, 0),
-            "mask": _pad([[1] * len(sample) for sample in found[name]], width, 0).bool(),
+            "index": pad(found[name], width, 0),
+            "mask": pad([[1] * len(sample) for sample in found[name]], width, 0).bool(),
         }
-    rows_positions = torch.tensor(list(places), dtype=torch.long).reshape(-1, 2)
-    score = {
-        "rows": rows_positions[:, 0],
-        "positions": rows_positions[:, 1] - 1,  # the state that predicts the token
-        "targets": torch.tensor(targets, dtype=torch.long),
-    }
-    return {"score": score, "roles": roles}
+    rows, positions = torch.tensor(states, dtype=torch.long).reshape(-1, 2).unbind(-1)
+    score = {"rows": rows, "positions": positions, "targets": torch.tensor(targets, dtype=torch.long)}
+    side = {name: torch.stack([tree.side[name] for tree in trees]) for name in trees[0].side}
+    return {"score": score, "roles": roles, "side": side}
 
 
-def _pad(sequences: Sequence[Sequence[int]], length: int, value: int) -> Tensor:
+def pad(sequences: Sequence[Sequence[int]], length: int, value: int) -> Tensor:
+    """[n, length], filled with `value` on the right."""
     rows = [torch.tensor(list(sequence), dtype=torch.long) for sequence in sequences]
     return torch.stack([F.pad(row, (0, length - len(row)), value=value) for row in rows])
+
+
+def padded(length: int, multiple: int) -> int:
+    """The length, rounded up to a multiple."""
+    return -(-length // multiple) * multiple

@@ -16,7 +16,7 @@ from .vision import shared_features
 
 
 #: Parts of a batch that are not for the model.
-_OURS = frozenset({"valid", "score", "roles", "side", "shared"})
+_OURS = frozenset({"valid", "samples", "score", "roles", "side", "shared"})
 
 
 class DenseScorer:
@@ -35,7 +35,7 @@ class DenseScorer:
         bare = bare_model(model)
         head, score = bare.get_output_embeddings(), batch["score"]
         vocab = bare.config.get_text_config().vocab_size
-        inputs = {name: value for name, value in batch.items() if name not in _OURS}
+        inputs = self.inputs(bare, batch)
         with (
             shared_features(bare, batch.get("shared")),
             scoring_head(head, score["rows"], score["positions"], score["targets"], vocab) as seen,
@@ -49,6 +49,10 @@ class DenseScorer:
             else _empty(where, logps)
             for role, where in batch["roles"].items()
         }
+
+    def inputs(self, bare: nn.Module, batch: Batch) -> Batch:
+        """What the model's forward gets of a batch."""
+        return {name: value for name, value in batch.items() if name not in _OURS}
 
     def _verify(self, bare: nn.Module, returned: Tensor, computed: Tensor) -> None:
         """Once: what the model hands back is what its head computed."""

@@ -4,11 +4,15 @@
 from __future__ import annotations
 
 import math
+import os
 import random
 from collections.abc import Iterable
+from functools import lru_cache
+from pathlib import Path
 
 from PIL import Image
 
+from ..files import digest
 from .sample import Crop, Media, White
 
 
@@ -71,3 +75,26 @@ def distinct(media: Iterable[Media]) -> tuple[list[Media], list[int]]:
     places: dict[Media, int] = {}
     index = [places.setdefault(item, len(places)) for item in media]
     return list(places), index
+
+
+def media_digest(medium: Media) -> str:
+    """What a medium shows: the digest of its file and the view, which says all about a random crop.
+
+    Raises:
+        ValueError: if the file cannot be read; the text names it.
+    """
+    if medium.source.startswith(BLANK):
+        content = medium.source
+    else:
+        try:
+            stat = os.stat(medium.source)
+            content = _file_digest(medium.source, stat.st_size, stat.st_mtime_ns)
+        except OSError as error:
+            raise ValueError(f"{medium.kind.capitalize()} {medium.source} cannot be read ({error}).") from error
+    return f"{medium.kind} {content} {medium.view}"
+
+
+@lru_cache(maxsize=2**20)
+def _file_digest(path: str, size: int, changed: int) -> str:
+    """A file is read once, as long as its size and time stay."""
+    return digest(Path(path))

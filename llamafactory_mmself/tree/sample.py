@@ -96,13 +96,22 @@ class SampleTree:
     roles: Mapping[str, Role]
     side: Mapping[str, Tensor] = field(default_factory=dict)
 
+    @property
+    def leaves(self) -> tuple[int, ...]:
+        """The leaves that roles score, each once."""
+        return tuple(dict.fromkeys(role.leaf for role in self.roles.values()))
+
+    def lineage(self, leaf: int) -> tuple[int, ...]:
+        """Indices of the nodes from the root to a leaf."""
+        places: list[int] = []
+        while leaf != ROOT:
+            places.append(leaf)
+            leaf = self.nodes[leaf].parent
+        return tuple(reversed(places))
+
     def path(self, leaf: int) -> tuple[Node, ...]:
         """The nodes from the root to a leaf."""
-        nodes: list[Node] = []
-        while leaf != ROOT:
-            nodes.append(self.nodes[leaf])
-            leaf = self.nodes[leaf].parent
-        return tuple(reversed(nodes))
+        return tuple(self.nodes[place] for place in self.lineage(leaf))
 
 
 class TreeBuilder:

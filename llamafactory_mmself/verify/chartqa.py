@@ -8,7 +8,7 @@ from fractions import Fraction
 
 from . import numbers
 from .letters import EMPTY
-from .text import final_segment, first_line, plain
+from .text import corrected, final_segment, first_line, plain
 from .types import Found, Response
 
 
@@ -26,7 +26,8 @@ def extract(response: Response) -> Found:
         return Found(None, "empty")
     segment, marked = final_segment(text)
     if marked:
-        return Found(None, EMPTY) if segment is None else Found(_bare(first_line(segment)), "marker")
+        answer = _bare(first_line(corrected(segment or "")))
+        return Found(answer, "marker") if answer else Found(None, EMPTY)
     if "\n" in text or len(text) > LONGEST_BARE:
         return Found(None, "no answer")
     return Found(_bare(text), "whole text")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from . import numbers
 from .letters import EMPTY
-from .text import final_segment, first_line, plain
+from .text import corrected, final_segment, first_line, plain
 from .types import Found, Response
 
 
@@ -20,7 +20,7 @@ def extract(response: Response) -> Found:
         return Found(None, "no answer") if number is None else Found(numbers.text_of(number), "number")
     if segment is None:
         return Found(None, EMPTY)
-    number = numbers.result(first_line(segment))
+    number = numbers.result(first_line(corrected(segment)))
     return Found(None, "no single number") if number is None else Found(numbers.text_of(number), "marker")
 
 

@@ -8,7 +8,7 @@ import threading
 
 from . import numbers
 from .letters import EMPTY
-from .text import BOXED, final_segment, first_line, plain
+from .text import BOXED, corrected, final_segment, first_line, plain
 from .types import Found, Response
 
 
@@ -27,7 +27,7 @@ def extract_number(response: Response) -> Found:
     segment, marked = final_segment(text)
     if marked and segment is None:
         return Found(None, EMPTY)
-    line = first_line(segment) if segment is not None else text.split("\n")[-1]
+    line = first_line(corrected(segment)) if segment is not None else text.split("\n")[-1]
     number = numbers.result(line)
     if number is None:
         return Found(None, "no single number")
@@ -50,7 +50,7 @@ def extract_expression(response: Response) -> Found:
         return Found(boxes[-1].strip(), "box")
     segment, marked = final_segment(text)
     if marked:
-        line = first_line(segment or "").rstrip(".").strip()
+        line = first_line(corrected(segment or "")).rstrip(".").strip()
         return Found(line, "marker") if line else Found(None, EMPTY)
     return Found(text.rstrip("."), "whole text") if "\n" not in text else Found(None, "no answer")
 

@@ -2,9 +2,11 @@
 """Multiple choice: which option a text settles on.
 
 The last announced answer is read first ("Answer: ...", "the correct option is ...", a box); its own beginning counts,
-so that an explanation behind it changes nothing. Without an announcement the last sentence must name one option, by
-letter, by text or by the value that it works out. Letters are options only where they stand as such: `(B)`, `B.`,
-`option B`, or alone; the article in "a surplus", the point in "angle C" and the last letter of "degrees" are not.
+so that an explanation behind it changes nothing. An answer that is taken back ("A. Wait, it's B.") is what replaces
+it; it is none if nothing does, or if a later sentence states another option without taking the first one back. Without
+an announcement the last sentence must name one option, by letter, by text or by the value that it works out. Letters
+are options only where they stand as such: `(B)`, `B.`, `option B`, or alone; the article in "a surplus", the point in
+"angle C" and the last letter of "degrees" are not.
 """
 
 from __future__ import annotations
@@ -15,7 +17,16 @@ from fractions import Fraction
 from string import ascii_uppercase
 
 from . import numbers
-from .text import final_segment, first_line, plain, sentences
+from .text import (
+    LONGEST_AFTERTHOUGHT,
+    TAKEN_BACK,
+    WITHDRAWN,
+    afterthoughts,
+    final_segment,
+    first_line,
+    plain,
+    sentences,
+)
 from .types import Found, Response
 
 
@@ -26,7 +37,7 @@ FOREIGN = "option not offered"
 EMPTY = "nothing after the answer marker"
 
 LEAD = (
-    r"(?:(?:it|this|that)\s+is\s+|is\s+)?(?:the\s+)?(?:(?:correct|right|best|final)\s+)?"
+    r"(?:(?:it|this|that)(?:\s+is|'s|\s+should\s+be|\s+must\s+be)\s+|is\s+)?(?:the\s+)?(?:(?:correct|right|best|final)\s+)?"
     r"(?:(?:option|choice|answer|letter)\s*(?:is\s*)?:?\s*)?"
 )
 BRACKETED = re.compile(rf"{LEAD}[(\[{{]\s*([A-Za-z])\s*[)\]}}]", re.IGNORECASE)
@@ -57,7 +68,6 @@ APPROVED = re.compile(
 SECOND = re.compile(
     r"\s*(?:,|/|&|and\b|or\b)\s*(?:or\b\s*)?(?:[(\[]\s*([A-Za-z])\s*[)\]]|([A-Z])\b(?=\s*(?:$|[.,;])))|\(([A-Za-z])\)"
 )
-TAKEN_BACK = re.compile(r"\b(?:wait|actually|correction|sorry|i mean|no)\b", re.IGNORECASE)
 NOT_BEFORE = re.compile(
     r"(?:\b(?:not|no|never|neither|nor|without|than|instead of|excludes?|rules? out)|n't)\b[^,;:.]*$", re.IGNORECASE
 )
@@ -99,20 +109,25 @@ def _extract(response: Response, points: bool) -> Found:
     if "\n" not in text:
         found = _head(text, response.choices)
         if found is not None:
-            return found
+            return read_option(text, response.choices)
     found = _unmarked(text, response.choices)
     last = LAST.search(text) if found.rule == NONE and not points else None
     return _offered(last.group(1), response.choices, "last letter") if last else found
 
 
 def read_option(segment: str, choices: Sequence[str]) -> Found:
-    """Finds the option that an announced answer names: its beginning first, then anything in its first line."""
-    segment = plain(segment).strip()
-    found = _head(segment, choices)
-    if found is None:
-        line = first_line(segment)
-        found = _chosen(line, choices) or _mentioned(line, choices) or _worded(line, choices) or _valued(line, choices)
-    return found or Found(None, NONE)
+    """Finds the option that an announced answer settles on: its beginning first, then anything in its first line."""
+    announced, after = afterthoughts(_without_replies(plain(segment).strip(), choices))
+    for part in reversed(after):
+        found = _restated(part, choices)
+        if found is not None:
+            return found
+        if WITHDRAWN.search(part) or not re.search(r"\w", part):
+            return Found(None, AMBIGUOUS)
+    found = _announced(announced, choices)
+    other = None if found.answer is None else _contradiction(announced, choices)
+    contradicted = other is not None and other.answer not in (None, found.answer)
+    return Found(None, AMBIGUOUS) if contradicted else found
 
 
 def same_option(answer: str, truth: str, response: Response) -> bool:
@@ -143,6 +158,36 @@ def negated(text: str, start: int, end: int) -> bool:
     before = CLAUSE.split(text[:start])[-1]
     after = CLAUSE.split(text[end:])[0]
     return bool(NOT_BEFORE.search(before) or NOT_AFTER.match(after))
+
+
+def _announced(segment: str, choices: Sequence[str]) -> Found:
+    found = _head(segment, choices)
+    if found is None:
+        line = first_line(segment)
+        found = _chosen(line, choices) or _mentioned(line, choices) or _worded(line, choices) or _valued(line, choices)
+    return found or Found(None, NONE)
+
+
+def _without_replies(segment: str, choices: Sequence[str]) -> str:
+    """Takes the texts of options such as "No." away from behind their letters: they take nothing back."""
+    for letter, choice in zip(ascii_uppercase, choices, strict=False):
+        if choice.strip() and TAKEN_BACK.search(f".{choice}."):
+            own = rf"([(\[]?\b{letter}\b[)\].:]*)\s*{re.escape(choice.strip())}"
+            segment = re.sub(own, r"\1", segment, flags=re.IGNORECASE)
+    return segment
+
+
+def _restated(afterthought: str, choices: Sequence[str]) -> Found | None:
+    """The option that an afterthought states: in so many words at its end, or with its first words."""
+    text = afterthought.strip().lstrip(",.:;!?- ")
+    return _chosen(text, choices) or _head(text, choices)
+
+
+def _contradiction(segment: str, choices: Sequence[str]) -> Found | None:
+    """What the sentences behind an announced answer state, in its own paragraph."""
+    _, *later = sentences(segment.split("\n\n")[0][-LONGEST_AFTERTHOUGHT:]) or [""]
+    stated = (_chosen(sentence, choices) for sentence in reversed(later))
+    return next((found for found in stated if found is not None), None)
 
 
 def _head(segment: str, choices: Sequence[str]) -> Found | None:
@@ -187,9 +232,6 @@ def _settle(segment: str, end: int, letter: str, choices: Sequence[str]) -> Foun
         return Found(None, AMBIGUOUS)
     if NOT_AFTER.match(CLAUSE.split(rest)[0]):
         return None
-    if TAKEN_BACK.search(rest):
-        later = [match.group(1) for match in re.finditer(r"[(\[]\s*([A-Za-z])\s*[)\]]", rest)]
-        letter = later[-1] if later else letter
     return _offered(letter, choices, "letter")
 
 

@@ -32,17 +32,17 @@ def _stl_same(answer: str, truth: str, response: Response) -> bool:
 
 
 _ALL = (
-    Profile("geoqa", 1, "GeoQA options by letter, text or value", letters.extract_among_points, letters.same_option),
-    Profile("tabmwp", 1, "TabMWP options, numbers with their unit, times", tabmwp.extract, tabmwp.matches),
-    Profile("chartqa", 1, "ChartQA relaxed accuracy, years exactly", chartqa.extract, chartqa.matches),
-    Profile("clevr", 1, "CLEVR-Math whole numbers", clevr.extract, clevr.matches),
-    Profile("letters", 1, "options by letter, text or value (M3CoT, ScienceQA)", letters.extract, letters.same_option),
-    Profile("number", 1, "free numbers", free.extract_number, free.same_number),
-    Profile("expression", 1, "free expressions, compared by algebra", free.extract_expression, free.same_expression),
-    Profile("stl", 1, "the option of a whole CAPTION/REASONING/CONCLUSION answer", stl.extract, letters.same_option),
+    Profile("geoqa", 2, "GeoQA options by letter, text or value", letters.extract_among_points, letters.same_option),
+    Profile("tabmwp", 2, "TabMWP options, numbers with their unit, times", tabmwp.extract, tabmwp.matches),
+    Profile("chartqa", 2, "ChartQA relaxed accuracy, years exactly", chartqa.extract, chartqa.matches),
+    Profile("clevr", 2, "CLEVR-Math whole numbers", clevr.extract, clevr.matches),
+    Profile("letters", 2, "options by letter, text or value (M3CoT, ScienceQA)", letters.extract, letters.same_option),
+    Profile("number", 2, "free numbers", free.extract_number, free.same_number),
+    Profile("expression", 2, "free expressions, compared by algebra", free.extract_expression, free.same_expression),
+    Profile("stl", 2, "the option of a whole CAPTION/REASONING/CONCLUSION answer", stl.extract, letters.same_option),
     Profile(
         "stl-nocaption",
-        1,
+        2,
         "the option of a whole REASONING/CONCLUSION answer",
         stl.extract_without_caption,
         letters.same_option,
@@ -54,7 +54,7 @@ _ALL = (
         tagged.extract,
         tagged.matches,
     ),
-    Profile("toy", 1, "the toy world's letters, numbers and words", toy.extract, toy.matches),
+    Profile("toy", 2, "the toy world's letters, numbers and words", toy.extract, toy.matches),
     Profile(
         "geoqa-published",
         1,

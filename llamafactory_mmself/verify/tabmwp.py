@@ -6,7 +6,7 @@ from __future__ import annotations
 import re
 
 from . import letters, numbers
-from .text import final_segment, first_line, plain
+from .text import corrected, final_segment, first_line, plain
 from .types import Found, Response
 
 
@@ -67,7 +67,9 @@ def matches(answer: str, truth: str, response: Response) -> bool:
 
 
 def _announced(segment: str, unit: str) -> Found:
-    line = first_line(segment)
+    line = first_line(corrected(segment))
+    if not line:
+        return Found(None, letters.EMPTY)
     clock = CLOCK.search(line)
     if clock:
         return Found(normalize(clock.group()), "time")

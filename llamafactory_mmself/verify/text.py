@@ -18,6 +18,23 @@ MARKER = re.compile(
       | <conclusion>""",
     re.IGNORECASE | re.MULTILINE | re.VERBOSE,
 )
+# Words that take an answer back. "no" and "actually" do so behind a break only: "no other", "is actually".
+TAKEN_BACK = re.compile(
+    r"""\b(?:wait|scratch\ that|on\ second\ thought|correction|i\ mean)\b
+      | (?<=[.,;:!?)\n-])\s*\b(?:oh|hm+|sorry|oops|actually|no(?=\s*[,.;:!-]|\s+wait))\b""",
+    re.IGNORECASE | re.VERBOSE,
+)
+WITHDRAWN = re.compile(
+    r"\b(?:wrong|incorrect|mistake|mistaken|not\s+(?:right|correct)|(?:re-?)?(?:check|consider|think|count)\b.{0,20}\bagain"
+    r"|re-?(?:check|consider|think|count))\b",
+    re.IGNORECASE,
+)
+RESTATED = re.compile(
+    r"[\s,.:;!-]*(?:(?:it|that|this)(?:'s|\s+is|\s+should\s+be|\s+must\s+be)|should\s+be|rather|make\s+that)\s+",
+    re.IGNORECASE,
+)
+NEXT_QUESTION = re.compile(r"\n\s*(?:question|q)\s*:.*", re.IGNORECASE | re.DOTALL)
+LONGEST_AFTERTHOUGHT = 1000  # characters of an afterthought that are read, its end
 CLOSING = re.compile(r"</\w+>|\[/?(?:rationale|context)\]", re.IGNORECASE)
 BOXED = re.compile(r"\\boxed\s*\{((?:[^{}]|\{[^{}]*\})*)\}")
 SENTENCE = re.compile(r"(?<=[.!?])(?<!\.M\.)\s+|\n+")
@@ -66,6 +83,38 @@ def final_segment(text: str) -> tuple[str | None, bool]:
         if segment:
             return segment, True
     return None, bool(marks or boxes)
+
+
+def afterthoughts(segment: str) -> tuple[str, list[str]]:
+    """Splits an announced answer at the words that take it back.
+
+    Returns:
+        What was announced first, and what follows each "wait" or "no,"; a question that comes next is left out. Words
+        that stand before any answer take nothing back.
+    """
+    text = NEXT_QUESTION.sub("", segment)
+    marks = [mark for mark in TAKEN_BACK.finditer(text) if re.search(r"\w", text[: mark.start()])]
+    if not marks:
+        return segment, []
+    ends = [*(mark.start() for mark in marks[1:]), len(text)]
+    parts = [text[mark.end() : end][-LONGEST_AFTERTHOUGHT:] for mark, end in zip(marks, ends, strict=True)]
+    return text[: marks[0].start()], parts
+
+
+def corrected(segment: str) -> str:
+    """What an announced answer says in the end: behind the last "wait, it is", or what was announced first.
+
+    "3. Wait, it's 4." is 4, and "3. No, that is wrong." is "". For options there is `letters.read_option`, which knows
+    more ways to say it.
+    """
+    announced, after = afterthoughts(segment)
+    for part in reversed(after):
+        restated = RESTATED.match(part)
+        if WITHDRAWN.search(part) or not re.search(r"\w", part):
+            return ""
+        if restated:
+            return part[restated.end() :]
+    return announced
 
 
 def first_line(text: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from . import letters
 from .sections import parse_sections, parse_tags
-from .text import final_segment, first_line, plain
+from .text import corrected, final_segment, first_line, plain
 from .types import Found, Response
 
 
@@ -24,7 +24,7 @@ def extract(response: Response) -> Found:
     text = plain(conclusion or text).strip()
     segment, marked = final_segment(text)
     if marked or conclusion:
-        word = _word(first_line(segment if segment is not None else "" if marked else text))
+        word = _word(first_line(corrected(segment if segment is not None else "" if marked else text)))
         return Found(word, "marker") if word else Found(None, letters.EMPTY)
     if not text:
         return Found(None, "empty")

@@ -253,3 +253,15 @@ def test_text_models(settings, train, tiny_models, tmp_path):
         )
     )
     assert result.losses[0] == pytest.approx(math.log(2), abs=1e-5) and result.losses[1] < result.losses[0]
+
+
+def test_features_kept_across_steps_change_nothing(settings, train):
+    """Two epochs, of which the second computes no features; and what would do nothing is refused."""
+    changes = {"max_steps": 4, "strategy": "mdpo"}
+    plain = train(settings("qwen3_vl", **changes))
+    kept = train(settings("qwen3_vl", **changes, vision_cache_mb=8))
+    assert kept.losses == pytest.approx(plain.losses, abs=1e-5)
+    with pytest.raises(ValueError, match="tower or the projector trains"):
+        train(settings("llava", finetuning_type="full", freeze_multi_modal_projector=False, vision_cache_mb=8))
+    with pytest.raises(ValueError, match="up to 100 MB"):
+        train(settings("mllama", vision_cache_mb=8))

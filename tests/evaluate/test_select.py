@@ -4,7 +4,9 @@
 import json
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -154,48 +156,92 @@ def test_the_curve_as_table_and_files(tmp_path: Path) -> None:
         assert (tmp_path / name).stat().st_size > 1000
 
 
-def test_the_scaling_run_trains_a_selector_once_and_measures_it(tmp_path: Path) -> None:
-    run, trained = tmp_path / "run", []
-    write_questions(tmp_path / "questions.json", QUESTIONS)
-    for number in (0, 1):
-        rows = [item.to_row() | {"iteration": number} for item in checked(["AAD", "BDC", "DDC"])]
-        write_jsonl(run / f"iter{number}" / "checked_samples_train.jsonl", rows)
-    places = dict.fromkeys(("train_data", "test_data"), str(tmp_path / "questions.json"))
-    settings = {"method": "r3v", "seed": 3, "iterations": 1, "base_model": "base", "train": {}}
-    write_json(run / "run.json", {**settings, "build": {"bare_answers": True}, **places})
+@dataclass
+class ScalingRun:
+    """A finished run of two rounds with made-up models, and what a scaling run of it asks for."""
 
-    def train(folder: Path, name: str, base: str, out: Path) -> Path:
+    folder: Path
+    trained: list[tuple[str, set[int]]] = field(default_factory=list)
+    pooled: set[int] = field(default_factory=set)
+    jobs: list[SampleJob] = field(default_factory=list)
+    last_rounds: list[int] = field(default_factory=list)
+
+    def train(self, folder: Path, name: str, base: str, out: Path) -> Path:
         rows = json.loads((folder / f"{name}.json").read_text())
-        trained.append(
-            (base, {len(json.loads(row["provenance"])["shown"]) for row in rows if row["kind"] == "select"})
-        )
+        provenance = [json.loads(row["provenance"]) for row in rows]
+        self.pooled = {item["iteration"] for row in provenance for item in row.get("shown", ())}
+        sizes = (len(found["shown"]) for found, row in zip(provenance, rows, strict=True) if row["kind"] == "select")
+        self.trained.append((base, set(sizes)))
         out.mkdir(parents=True)
         return out
 
-    def measure() -> dict[tuple[str, int], int]:
+    def sampler(self, base: str, model: Path):
+        inner = runner(Model())
+        return lambda job: (self.jobs.append(job), inner(job))[1]
+
+    def last_round(self, number: int, requests: Sequence[Request], out: Path) -> Path:
+        self.last_rounds.append(number)
+        assert [request.id for request in requests] == [question.id for question in QUESTIONS]
+        write_jsonl(out, (item.sample.to_row() for item in checked(["DAD", "DBB", "CDD"])))
+        return out
+
+    def measure(self, most: int = 4) -> dict[tuple[str, int], int]:
         points = scaling_run(
-            read_source(run), 4, tmp_path / "out", train=train, sampler=sampler, options=SelectOptions()
+            read_source(self.folder),
+            most,
+            self.folder.parent / "out",
+            train=self.train,
+            sampler=self.sampler,
+            last_round=self.last_round,
+            options=SelectOptions(),
         )
         return {(point.method, point.n): point.score.n for point in points}
 
-    jobs: list[SampleJob] = []
 
-    def sampler(base: str, model: Path):
-        inner = runner(Model())
-        return lambda job: (jobs.append(job), inner(job))[1]
+@pytest.fixture
+def finished(tmp_path: Path):
+    """Writes a run of one round of training, sampled in the given rounds."""
 
-    found = measure()
+    def make(*sampled: int, **build: Any) -> ScalingRun:
+        run = tmp_path / "run"
+        write_questions(tmp_path / "questions.json", QUESTIONS)
+        for number in sampled:
+            rows = [item.to_row() | {"iteration": number} for item in checked(["AAD", "BDC", "DDC"])]
+            write_jsonl(run / f"iter{number}" / "checked_samples_train.jsonl", rows)
+        places = dict.fromkeys(("train_data", "test_data"), str(tmp_path / "questions.json"))
+        settings = {"method": "r3v", "seed": 3, "iterations": 1, "base_model": "base", "train": {}}
+        write_json(run / "run.json", {**settings, "build": {"bare_answers": True, **build}, **places})
+        write_json(run / "manifest.json", {"steps": {"iter1/train": {}}})
+        return ScalingRun(run)
+
+    return make
+
+
+def test_the_scaling_run_trains_a_selector_once_and_measures_it(finished) -> None:
+    run = finished(0)
+    found = run.measure()
     assert {n for method, n in found if method == "select"} == {2, 3, 4}
-    assert trained == [("base", {2, 3, 4})]
-    assert {job.out.name: job.params.n for job in jobs} == {
+    assert run.trained == [("base", {2, 3, 4})]
+    assert {job.out.name: job.params.n for job in run.jobs} == {
         "greedy.jsonl": 1,
         "samples.jsonl": 10,
         "selections.jsonl": 1,
     }
-    measure()
-    assert len(trained) == 1
+    run.measure()
+    assert len(run.trained) == 1
     with pytest.raises(EvaluateError, match="between 2 and 10"):
-        scaling_run(read_source(run), 11, tmp_path, train=train, sampler=sampler, options=SelectOptions())
+        run.measure(11)
+
+
+@pytest.mark.parametrize(
+    ("sampled", "build", "asked", "pooled"),
+    [((0,), {}, [1], {0, 1}), ((0, 1), {}, [], {0, 1}), ((0,), {"pool": "first"}, [], {0})],
+    ids=["not sampled by the run", "sampled by the run", "first round only"],
+)
+def test_the_scaling_run_learns_from_the_last_round_as_well(finished, sampled, build, asked, pooled) -> None:
+    run = finished(*sampled, **build)
+    run.measure()
+    assert (run.last_rounds, run.pooled) == (asked, pooled)
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:

@@ -1,29 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Tiny models as hf engines, pictures, and an engine that answers at once."""
+"""Tiny models as hf engines, prompts with pictures, and an engine that answers at once."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from PIL import Image, ImageDraw
 
 from llamafactory_mmself.generate.config import EngineConfig
 from llamafactory_mmself.generate.types import Completion, Request, SamplingParams
 from llamafactory_mmself.toyworld.models import FAMILIES, TEMPLATES
-
-
-@pytest.fixture(scope="session")
-def shapes(tmp_path_factory) -> list[str]:
-    """Three pictures of different sizes."""
-    folder = tmp_path_factory.mktemp("shapes")
-    paths = []
-    for place, (size, colour) in enumerate([((112, 112), "red"), ((140, 84), "green"), ((84, 140), "blue")]):
-        image = Image.new("RGB", size, "white")
-        ImageDraw.Draw(image).ellipse((10, 10, 60, 70), fill=colour)
-        image.save(folder / f"{place}.png")
-        paths.append(str(folder / f"{place}.png"))
-    return paths
 
 
 @pytest.fixture(scope="session")

@@ -6,7 +6,8 @@ from PIL import Image
 
 from llamafactory_mmself.data.encode import encode_pairs
 from llamafactory_mmself.data.rows import PreferenceRow, Turn
-from llamafactory_mmself.generate.encoding import check_requests, estimated_lengths, inspect_images
+from llamafactory_mmself.generate.config import PIXELS, EngineConfig
+from llamafactory_mmself.generate.encoding import ImageFact, check_requests, estimated_lengths, inspect_images
 from llamafactory_mmself.generate.types import EngineError, Message, Request
 
 
@@ -89,5 +90,21 @@ def test_requests_are_checked(requests, text):
 
 
 def test_lengths_grow_with_text_and_pixels(mixed):
-    text, circle, two = estimated_lengths([mixed[2], mixed[0], mixed[4]], inspect_images(mixed))
+    text, circle, two = estimated_lengths([mixed[2], mixed[0], mixed[4]], inspect_images(mixed), PIXELS)
     assert text < circle < two
+
+
+def test_lengths_are_those_of_pictures_within_the_limits():
+    facts = {"huge": ImageFact("", 4000, 3000), "large": ImageFact("", 768, 768), "dot": ImageFact("", 1, 1)}
+    huge, large, dot = (Request.ask(name, "<image>", [name]) for name in facts)
+    usual = estimated_lengths([huge, large, dot], facts, EngineConfig().pixels)
+    assert usual[0] == usual[1] > 700 and usual[2] < 5
+    config = EngineConfig(llamafactory={"image_max_pixels": 28 * 28 * 10, "image_min_pixels": 28 * 28 * 10})
+    assert len(set(estimated_lengths([huge, large, dot], facts, config.pixels))) == 1
+
+
+def test_the_usual_limits_are_those_of_llamafactory():
+    from llamafactory.hparams import ModelArguments
+
+    usual = ModelArguments(model_name_or_path="unused")
+    assert (usual.image_min_pixels, usual.image_max_pixels) == PIXELS

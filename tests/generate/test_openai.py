@@ -14,7 +14,7 @@ from PIL import Image
 from llamafactory_mmself.generate import client
 from llamafactory_mmself.generate.config import EngineConfig
 from llamafactory_mmself.generate.openai import OpenAIEngine, chat_messages
-from llamafactory_mmself.generate.seeds import request_seed
+from llamafactory_mmself.generate.seeds import derived_seed
 from llamafactory_mmself.generate.types import EngineError, Message, Request, SamplingParams
 from tests.generate.fake_server import FakeServer, Reply, choices, error
 
@@ -87,7 +87,7 @@ def test_what_is_sent(serve):
         "repetition_penalty": 1.1,
         "max_tokens": 9,
         "stop": ["END"],
-        "seed": request_seed(3, "r", 0),
+        "seed": derived_seed(3, "r", 0),
     }
     assert server.paths == ["/v1/chat/completions"]
     assert "Authorization" not in server.headers[0]

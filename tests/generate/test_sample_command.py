@@ -5,7 +5,8 @@ import json
 
 import pytest
 
-from llamafactory_mmself.cli import main
+from llamafactory_mmself.cli import main, make_parser
+from llamafactory_mmself.commands.sample import engine_config
 from llamafactory_mmself.data.questions import Question, write_questions
 from llamafactory_mmself.generate.jobs import read_samples
 
@@ -99,3 +100,12 @@ def test_help_explains_every_option(capsys):
     said = capsys.readouterr().out
     for flag in ("--questions", "--requests", "--prompt", "--engine", "--workers", "--ray", "--config", "--seed"):
         assert flag in said
+
+
+@pytest.mark.parametrize("command", ["sample", "select"])
+def test_picture_limits_come_from_flags_before_the_file(tmp_path, command):
+    file = tmp_path / "engine.yaml"
+    file.write_text("model: m\ntemplate: qwen2_vl\nllamafactory: {image_max_pixels: 5, image_min_pixels: 2}\n")
+    line = [command, "--questions", "q.json", "--out", "out", "--config", str(file), "--image_max_pixels", "9"]
+    config = engine_config(make_parser().parse_args(line))
+    assert (config.llamafactory, config.pixels) == ({"image_max_pixels": 9, "image_min_pixels": 2}, (2, 9))

@@ -28,14 +28,22 @@ def data_files(run: Path) -> dict[str, str]:
     return files
 
 
+STL = {"method": "stl", "sampling__n": 6, "test_data": None}
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize(
     "changes",
-    [{"method": "r3v"}, {"method": "stl", "sampling__n": 6, "test_data": None, "train__finetuning_type": "full"}],
-    ids=["r3v", "stl"],
+    [
+        {"method": "r3v"},
+        {**STL, "train__finetuning_type": "full"},
+        # Round 1 goes on from the merged model of the warm-up, and two processes sample for it.
+        {**STL, "sampling__n": 2, "start": "continue", "warmup": "train.json", "engine__workers": 2},
+    ],
+    ids=["r3v", "stl", "stl, warm-up, continue, two workers"],
 )
-def test_a_kill_inside_each_step_changes_no_file(changes, recipe, tmp_path, clean_environment) -> None:
-    path = recipe(**changes)
+def test_a_kill_inside_each_step_changes_no_file(changes, recipe, world, tmp_path, clean_environment) -> None:
+    path = recipe(**changes | ({"warmup": str(world / changes["warmup"])} if "warmup" in changes else {}))
     run = tmp_path / "run"
 
     def work(*kills: str) -> list[str]:

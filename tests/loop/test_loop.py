@@ -35,7 +35,7 @@ SMALL = {"evaluate__samples": 0, "train__finetuning_type": "full", "train__max_s
 @pytest.mark.slow
 def test_a_run_a_second_run_and_a_changed_setting(loop, recipe, tmp_path) -> None:
     path = recipe(**SMALL)
-    status, plan, _ = loop(path, "--dry-run")
+    status, plan, _ = loop(path, "--dry_run")
     assert status == 0 and not (tmp_path / "run").exists()
     assert plan.splitlines()[0] == "to do    iter0/test_greedy" and "to do    iter1/train" in plan.splitlines()
 
@@ -98,6 +98,22 @@ def test_sampling_uses_the_picture_limits_of_training(recipe) -> None:
         load_recipe(recipe(train__image_max_pixels=1024, engine__llamafactory={"vllm_maxlen": 512}))
     )
     assert dict(config.llamafactory) == {"image_max_pixels": 1024, "vllm_maxlen": 512}
+    with pytest.raises(ValueError, match="image_max_pixels would give sampling other prompts than training"):
+        engine_config(load_recipe(recipe(engine__llamafactory={"image_max_pixels": 1024})))
+
+
+def test_the_picture_limits_of_training_count_in_lengths(recipe, tmp_path) -> None:
+    from PIL import Image
+
+    from llamafactory_mmself.loop.recipe import load_recipe
+    from llamafactory_mmself.loop.settings import token_limit
+
+    Image.new("RGB", (140, 140)).save(tmp_path / "large.png")
+
+    def tokens(**changes: int) -> int:
+        return token_limit(load_recipe(recipe(**changes))).count("<image>Why?", "So.", [str(tmp_path / "large.png")])
+
+    assert tokens() - tokens(train__image_max_pixels=28 * 28 * 9) == 25 - 9
 
 
 @pytest.mark.parametrize(
@@ -135,9 +151,9 @@ def test_a_broken_picture_is_named(loop, recipe, world, tmp_path) -> None:
 
 
 def test_the_plan_of_a_restart(loop, recipe, tmp_path) -> None:
-    status, plan, _ = loop(recipe(), "--dry-run", "--from", "iter1/score")
+    status, plan, _ = loop(recipe(), "--dry_run", "--from", "iter1/score")
     assert status == 0 and plan.splitlines()[-1] == "to do    iter1/score"
-    assert "no step 'x'" in loop(recipe(), "--dry-run", "--from", "x")[2]
+    assert "no step 'x'" in loop(recipe(), "--dry_run", "--from", "x")[2]
 
 
 def test_two_loops_cannot_share_a_folder(loop, recipe, tmp_path) -> None:
@@ -168,7 +184,7 @@ def test_presets_read_the_official_layout(loop, tmp_path, world) -> None:
         (source / f"{split}.jsonl").write_text(json.dumps(items))
     out = tmp_path / "out"
     flags = ("--base_model", "some/model", "--total_iters", "2", "--batch_size", "3", "--output_dir", str(out))
-    status, plan, error = loop("r3v-geoqa", "--geoqa_dir", str(source), *flags, "--dry-run")
+    status, plan, error = loop("r3v-geoqa", "--geoqa_dir", str(source), *flags, "--dry_run")
     assert status == 0, error
     assert plan.splitlines()[-1].split()[-1] == "iter2/score"
     assert len(read_questions(out / "questions" / "train.json")) == 16

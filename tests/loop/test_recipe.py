@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Recipes: what they are read into, and what is said about wrong ones."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,9 @@ import pytest
 import yaml
 
 from llamafactory_mmself.loop.recipe import Evaluation, Recipe, load_recipe
+from llamafactory_mmself.loop.rounds import Rounds
+from llamafactory_mmself.loop.sampler import Sampler
+from llamafactory_mmself.loop.settings import training_arguments
 from llamafactory_mmself.loop.steps import LoopError
 
 
@@ -69,6 +73,11 @@ def test_values_can_be_changed_from_outside(values, load) -> None:
         ({"base_model": None}, "the key `base_model` is missing"),
         ({"train_data": "gone.json"}, r"key `train_data`: there is no file .*gone\.json"),
         ({"train": "gone.yaml"}, "gone.yaml cannot be read"),
+        ({"global_batch": 0}, "key `global_batch`: a whole number from 1 on"),
+        (
+            {"global_batch": 8, "train": {"gradient_accumulation_steps": 2}},
+            "gradient_accumulation_steps follows from `global_batch`",
+        ),
         ({"train": {"output_dir": "x"}}, "the loop sets output_dir itself"),
         ({"train": {"overwrite_output_dir": True}}, "the loop sets overwrite_output_dir itself"),
         ({"train": {"template": "llava"}}, "template llava is not the recipe's qwen2_vl"),
@@ -85,6 +94,43 @@ def test_values_can_be_changed_from_outside(values, load) -> None:
 def test_mistakes_are_named(values, load, change, message) -> None:
     with pytest.raises(LoopError, match=message):
         load({**values, **change})
+
+
+@pytest.fixture
+def on_devices(monkeypatch: pytest.MonkeyPatch):
+    """Pretends that there are so many devices."""
+    import torch
+
+    for name in ("FORCE_TORCHRUN", "NPROC_PER_NODE", "NNODES", "USE_RAY"):
+        monkeypatch.delenv(name, raising=False)
+    return lambda count: monkeypatch.setattr(torch.accelerator, "device_count", lambda: count)
+
+
+def test_accumulation_follows_from_global_batch_and_devices(values, load, on_devices, tmp_path, monkeypatch) -> None:
+    recipe = load({**values, "global_batch": 64, "train": {"per_device_train_batch_size": 2}})
+
+    def accumulation(devices: int) -> int:
+        on_devices(devices)
+        arguments = training_arguments(recipe, "base", tmp_path / "rows.json", tmp_path / "model")
+        return arguments["gradient_accumulation_steps"]
+
+    assert [accumulation(devices) for devices in (0, 1, 2, 4, 8, 32)] == [32, 32, 16, 8, 4, 1]
+    with pytest.raises(LoopError, match="`global_batch` 64 cannot be dealt out to 5 devices with per_device_train_ba"):
+        accumulation(5)
+    monkeypatch.setenv("NNODES", "2")
+    assert accumulation(4) == 4
+    monkeypatch.setenv("FORCE_TORCHRUN", "1")
+    monkeypatch.setenv("NPROC_PER_NODE", "2")
+    assert accumulation(0) == 8
+
+
+def test_other_devices_redo_no_training(values, load, on_devices, tmp_path) -> None:
+    def settings(devices: int, batch: int) -> Mapping[str, Any]:
+        on_devices(devices)
+        recipe = load({**values, "global_batch": batch, "train": {"per_device_train_batch_size": 2}})
+        return Rounds(recipe, Sampler()).train(1, tmp_path / "rows.json").settings
+
+    assert settings(1, 64) == settings(4, 64) != settings(4, 32)
 
 
 def test_files_that_are_no_recipes(tmp_path) -> None:

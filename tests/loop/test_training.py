@@ -24,6 +24,16 @@ out.mkdir(parents=True, exist_ok=True)
 print("checkpoints:", sorted(path.name for path in out.glob("checkpoint-*")))
 if values["mode"] == "hang":
     time.sleep(600)
+if values["mode"] == "full":
+    for name, file in (("checkpoint-2", "scheduler.pt"), ("checkpoint-2", "trainer_state.json")):
+        (out / name).mkdir(exist_ok=True)
+        (out / name / file).write_text("{}")
+    torn = out / "checkpoint-4" / "optimizer.pt"
+    torn.parent.mkdir()
+    torn.symlink_to("/dev/full")  # each write to it finds a full disk
+    torn.write_bytes(b"state")
+if values["mode"] == "torch":
+    sys.exit("RuntimeError: [enforce fail at inline_container.cc:672] . unexpected pos 576 vs 534")
 if values["mode"] == "fail":
     sys.exit("CUDA out of memory")
 if values["mode"] == "train":
@@ -53,6 +63,26 @@ def test_figures_and_files(start, tmp_path) -> None:
 
 def test_a_failed_training_shows_the_end_of_its_log(start) -> None:
     with pytest.raises(LoopError, match=r"(?s)failed with status 1.*CUDA out of memory.*finished steps are kept"):
+        start("fail")
+
+
+def test_a_full_disk_names_the_file_and_the_fix_and_keeps_what_is_complete(start, tmp_path) -> None:
+    with pytest.raises(LoopError) as caught:
+        start("full")
+    told, torn = str(caught.value), tmp_path / "model" / "checkpoint-4" / "optimizer.pt"
+    assert f"The disk is full; the last file in writing was {torn}" in told
+    assert "Make room" in told and "No space left on device" in told and "run the same command again" in told
+    assert start()["steps"] == 4
+    assert (tmp_path / "train.log").read_text().endswith("checkpoints: ['checkpoint-2']\n")
+    assert not (tmp_path / "model" / "checkpoint-4").exists()
+
+
+def test_a_full_disk_is_seen_where_the_log_does_not_say_so(start, monkeypatch) -> None:
+    with pytest.raises(LoopError, match="The disk is full"):
+        start("torch")
+    usage = training.shutil.disk_usage("/")._replace(free=4096)
+    monkeypatch.setattr(training.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(LoopError, match=r"The disk is full; the last file in writing was \S+model\. Make room"):
         start("fail")
 
 

@@ -59,14 +59,14 @@ def test_r3v_switches(files, capsys):
     samples = ["--samples", str(files / "s0.jsonl"), str(files / "s1.jsonl")]
     warm = [{"from": "human", "value": "Why?"}, {"from": "gpt", "value": "So."}]
     write_json(files / "warm.json", [{"conversations": warm}])
-    assert build(files, "r3v", *samples, "--no-refine", "--no-select", "--warmup", str(files / "warm.json")) == 0
+    assert build(files, "r3v", *samples, "--no_refine", "--no_select", "--warmup", str(files / "warm.json")) == 0
     assert "6 examples (cot 3, direct 3)" in capsys.readouterr().out
-    assert build(files, "r3v", "--letters-only") == 0
+    assert build(files, "r3v", "--letters_only") == 0
     assert "3 examples (direct 3)" in capsys.readouterr().out
-    assert build(files, "r3v", *samples, "--select-candidates", "2", "3", "--no-direct", "--pool", "all") == 0
+    assert build(files, "r3v", *samples, "--select_candidates", "2", "3", "--no_direct", "--pool", "all") == 0
     shown = capsys.readouterr().out
     assert "cot 2, refine 2, select 4" in shown
-    assert build(files, "r3v", *samples, "--pool", "first", "--no-direct") == 0
+    assert build(files, "r3v", *samples, "--pool", "first", "--no_direct") == 0
     assert "2 examples (cot 1, refine 1)" in capsys.readouterr().out
 
 
@@ -74,7 +74,7 @@ def test_a_prompt_of_ones_own(files, capsys):
     file = files / "cot.txt"
     file.write_text("version: mine\n\nThink hard. {question}\n")
     samples = ["--samples", str(files / "s0.jsonl")]
-    assert build(files, "r3v", *samples, "--prompt", f"cot={file}", "--no-direct", "--no-refine") == 0
+    assert build(files, "r3v", *samples, "--prompt", f"cot={file}", "--no_direct", "--no_refine") == 0
     (row,) = read_json(files / "data" / "mine.json")
     assert row["conversations"][0]["value"].startswith("<image>\nThink hard. Which")
     assert json.loads(row["provenance"])["prompt"].startswith("mine-")
@@ -97,7 +97,7 @@ def test_stl_asks_for_refutations_first(files, capsys, sample):
     assert "a0.jsonl (iteration 0): 3 samples, 1 right, 1 unparsed" in shown
     assert "skipped: refutation: no caption: 2" in shown and "skipped: answer: wrong: 1" in shown
     assert "2 examples (answer 1, refute 1)" in shown
-    assert build(files, "stl", *answers, "--no-negatives") == 0
+    assert build(files, "stl", *answers, "--no_negatives") == 0
     assert "1 examples (answer 1)" in capsys.readouterr().out
 
 
@@ -105,24 +105,42 @@ def test_stl_asks_for_refutations_first(files, capsys, sample):
 def test_a_token_limit_is_reported_and_kept(files, capsys, tiny_models):
     samples = ["--samples", str(files / "s0.jsonl"), str(files / "s1.jsonl")]
     counting = ["--model", str(tiny_models("qwen2_vl")), "--template", "qwen2_vl"]
-    assert build(files, "r3v", *samples, *counting, "--max-tokens", "4096") == 0
+    assert build(files, "r3v", *samples, *counting, "--max_tokens", "4096") == 0
     assert "over 4096 tokens, which training would cut: 0 of 8 examples" in capsys.readouterr().out
-    assert build(files, "r3v", *samples, *counting, "--max-tokens", "2", "--drop-long") == 2
+    assert build(files, "r3v", *samples, *counting, "--max_tokens", "2", "--drop_long") == 2
     shown = capsys.readouterr()
     assert "training would cut: 8 of 8" in shown.out and "would be empty" in shown.err
+
+
+@pytest.mark.slow
+def test_pictures_count_with_the_limits_of_training(files, capsys, questions, tiny_models):
+    Image.new("RGB", (140, 140)).save(questions[0].images[0])
+    counting = ["--model", str(tiny_models("qwen2_vl")), "--template", "qwen2_vl", "--max_tokens", "1"]
+
+    def tokens(*limits: str) -> list[int]:
+        assert build(files, "r3v", "--letters_only", *counting, *limits) == 0
+        lines = [line.split() for line in capsys.readouterr().out.splitlines()]
+        return [int(words[1]) for words in sorted(lines) if words[0].endswith("/direct:")]
+
+    text = tokens()[0] - 25
+    assert tokens() == [text + 25, text + 4, text + 4]
+    assert tokens("--image_max_pixels", str(28 * 28 * 9)) == [text + 9, text + 4, text + 4]
+    assert tokens("--image_min_pixels", str(28 * 28 * 9)) == [text + 25, text + 9, text + 9]
+    assert build(files, "r3v", "--letters_only", *counting, "--image_max_pixels", "9", "--image_min_pixels", "10") == 2
+    assert "`image_max_pixels` cannot be smaller" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("recipe", "arguments", "message"),
     [
-        ("r3v", [], "Give --samples, or --letters-only"),
-        ("stl", [], "Give --answers, or --letters-only"),
+        ("r3v", [], "Give --samples, or --letters_only"),
+        ("stl", [], "Give --answers, or --letters_only"),
         ("r3v", ["--samples", "no.jsonl"], "no.jsonl cannot be read"),
         ("r3v", ["--samples", "a0.jsonl", "--profile", "geoqqa"], "geoqqa"),
-        ("r3v", ["--samples", "a0.jsonl", "a0.jsonl", "--max-tokens", "9"], "--max-tokens needs --model"),
+        ("r3v", ["--samples", "a0.jsonl", "a0.jsonl", "--max_tokens", "9"], "--max_tokens needs --model"),
         ("stl", ["--answers", "a0.jsonl", "--refutations", "a0.jsonl", "s0.jsonl"], "Give one file of --answers"),
         ("stl", ["--answers", "a0.jsonl", "--checks", "sense"], "Option `checks`"),
-        ("r3v", ["--letters-only", "--prompt", "cot"], "NAME=FILE is expected, found 'cot'"),
+        ("r3v", ["--letters_only", "--prompt", "cot"], "NAME=FILE is expected, found 'cot'"),
     ],
 )
 def test_mistakes_are_told_in_a_line(files, capsys, monkeypatch, recipe, arguments, message):

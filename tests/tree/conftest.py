@@ -6,7 +6,6 @@ from typing import Any
 
 import pytest
 import torch
-from PIL import Image, ImageDraw
 
 from llamafactory_mmself import _autoload
 from llamafactory_mmself.data.encode import RowEncoder, encode_pairs
@@ -15,6 +14,7 @@ from llamafactory_mmself.stages.mdpo.arguments import MDPOArguments
 from llamafactory_mmself.stages.mdpo.tree import build_tree
 from llamafactory_mmself.toyworld.models import FAMILIES, TEMPLATES
 from llamafactory_mmself.tree.batch import DenseCollator
+from llamafactory_mmself.tree.packed import PackedCollator
 from llamafactory_mmself.tree.sample import SampleTree
 
 
@@ -41,29 +41,24 @@ class Lab:
         return [build_tree(item, arguments, None, seed=0) for item in segments]
 
     def batch(self, trees: list[SampleTree], valid: Any = None) -> dict[str, Any]:
-        """A batch in float64."""
-        batch = self.collate(trees, valid)
-        return {
-            name: value.double() if torch.is_tensor(value) and value.is_floating_point() else value
-            for name, value in batch.items()
-        }
+        """A dense batch in float64."""
+        return cast(self.collate(trees, valid), torch.float64)
+
+    def packed(self, trees: list[SampleTree]) -> dict[str, Any]:
+        """A packed batch in float64."""
+        return cast(PackedCollator(self.collate)(trees), torch.float64)
+
+
+def cast(batch: dict[str, Any], dtype: torch.dtype) -> dict[str, Any]:
+    """Pixels in another type."""
+    return {
+        name: value.to(dtype) if torch.is_tensor(value) and value.is_floating_point() else value
+        for name, value in batch.items()
+    }
 
 
 @pytest.fixture(scope="session")
-def pictures(tmp_path_factory):
-    """Pictures of different sizes."""
-    folder = tmp_path_factory.mktemp("pictures")
-    paths = []
-    for place, (size, colour) in enumerate([((112, 112), "red"), ((140, 84), "green"), ((84, 140), "blue")]):
-        image = Image.new("RGB", size, "white")
-        ImageDraw.Draw(image).ellipse((10, 10, 60, 70), fill=colour)
-        image.save(folder / f"{place}.png")
-        paths.append(str(folder / f"{place}.png"))
-    return paths
-
-
-@pytest.fixture(scope="session")
-def make_lab(tiny_models, pictures):
+def make_lab(tiny_models, shapes):
     """family -> Lab."""
     _autoload.activate()
     from transformers import AutoModelForImageTextToText
@@ -73,7 +68,7 @@ def make_lab(tiny_models, pictures):
     labs: dict[str, Lab] = {}
 
     def row(number: int, question: str, chosen: str, rejected: str, images: list[int]) -> PreferenceRow:
-        first, second = (pictures[place] for place in images)
+        first, second = (shapes[place] for place in images)
         prompt = (Turn("user", f"<image>\n{question}"),)
         return PreferenceRow(
             f"row{number}", "rows.json", number, "", "", prompt, chosen, (rejected,), (first,), (second,)

@@ -116,6 +116,44 @@ def test_the_last_announced_answer_counts():
 
 
 @pytest.mark.parametrize(
+    ("text", "letter"),
+    [
+        ("Answer: A. Wait, it's B.", "B"),
+        ("Answer: A\nWait, it is B", "B"),
+        ("Answer: A ... wait, it's B", "B"),
+        ("Answer: A, no, B.", "B"),
+        ("Answer: (A). Hmm, wait. The angle is 68, so it's (B).", "B"),
+        ("The answer is A. Sorry, that should be C.", "C"),
+        ("Answer: A. Wait, it's B. No, it's C.", "C"),
+        ("Answer: A. Actually, it is B because the lines are parallel.", "B"),
+        ("Answer: A\n\nWait, I mean B.", "B"),
+        ("A. Wait, it's B.", "B"),
+        ("Answer: 58. Wait, it's 68.", "B"),
+        ("Answer: A. Wait, let me check that again.", None),
+        ("Answer: A. No, that is wrong.", None),
+        ("Answer: A. Wait,", None),
+        ("Answer: A. So it is B.", None),
+        ("Answer: A. Wait, yes: the angle is 58.", "A"),
+        ("Answer: A. Therefore it is A.", "A"),
+        ("Answer: B because no other angle fits, not (A)", "B"),
+        ("Answer: B. Actually, that is easy to see.", "B"),
+        ("Answer: B\n\nQuestion: wait, it's A?", "B"),
+    ],
+)
+def test_an_answer_that_is_taken_back_counts_as_what_replaces_it(text, letter):
+    assert found(text).answer == letter
+    assert verify.check("letters", text, "A", choices=ANGLES).answer == letter
+
+
+def test_options_that_begin_like_an_afterthought():
+    replies = ["No.", "Wait for the bus", "Actually, yes"]
+    for letter, reply in zip("ABC", replies, strict=True):
+        assert found(f"Answer: {reply}", replies).answer == letter
+        assert found(f"Answer: ({letter}) {reply}", replies).answer == letter
+    assert found("Answer: (B) Yes. Wait, it's (A) No.", ["No", "Yes"]).answer == "A"
+
+
+@pytest.mark.parametrize(
     "text", ["Answer: (A) or (B)", "Answer: A, B", "(A) 58.0\n(B) 68.0\n(C) 78.0", "(A), (B)", "Answer: (B)(C)"]
 )
 def test_several_options_are_none(text):

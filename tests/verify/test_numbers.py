@@ -189,3 +189,31 @@ def test_expressions_in_a_thread():
     worker.start()
     worker.join()
     assert verdicts[0].correct
+
+
+@pytest.mark.parametrize("name", ["chartqa", "clevr", "expression", "number", "tabmwp", "toy"])
+def test_a_number_that_is_taken_back_counts_as_what_replaces_it(name):
+    for text in ("Answer: 3. Wait, it's 4.", "Answer: 3\nNo, it should be 4.", "Answer: 4. Wait, yes.", "Answer: 4"):
+        assert verify.check(name, text, "4").correct, text
+        assert not verify.check(name, text, "3").correct, text
+    for text in ("Answer: 3. No, that is wrong.", "Answer: 3. Wait, let me count again."):
+        assert not verify.check(name, text, "3").parsed, text
+
+
+@pytest.mark.parametrize(
+    ("gold", "answer", "right"),
+    [
+        ("2010", "2010", True),
+        ("2010", "2011", False),
+        ("1800", "1801", False),
+        ("2100", "2099", False),
+        ("1799", "1800", True),
+        ("2101", "2100", True),
+        ("2,010", "2011", True),
+        ("2010.5", "2011", True),
+        ("210", "211", True),
+    ],
+)
+def test_a_year_has_to_be_met_exactly(gold, answer, right):
+    assert verify.check("chartqa", f"Answer: {answer}", gold).correct is right
+    assert verify.check("chartqa-published", f"Answer: {answer}", gold).correct is (gold != "2,010")

@@ -34,6 +34,7 @@ class MDPOStage(TreeStage):
         from .settings import check_settings
 
         check_settings(run.finetuning, run.stage, given)
+        super().check(run, given)
         for names, reason in (
             (ONLINE_ONLY, f"is read by online strategies only, and `strategy` is {run.stage.strategy}"),
             (WITHOUT_EFFECT, "is accepted for old command lines and does nothing"),

@@ -35,6 +35,7 @@ class SherlockStage(TreeStage):
         from .settings import check_settings
 
         check_settings(run.finetuning, run.stage, given)
+        super().check(run, given)
 
     def needs_reference(self, run: RunArguments) -> bool:
         """See `TreeStage.needs_reference`."""
