@@ -219,9 +219,8 @@ def _make(arguments: argparse.Namespace, make: Callable[[TokenLimit | None], Mad
     from ..recipes.examples import write_dataset
 
     examples, counts = make(None)
-    if arguments.max_tokens is not None:
-        limit = token_limit(arguments)
-        assert limit is not None
+    limit = token_limit(arguments)
+    if limit is not None:
         _report_long(examples, limit)
         if arguments.drop_long:
             everything = len(examples)

@@ -35,7 +35,7 @@ def write_curve(points: Sequence[Point], out: Path, facts: Mapping[str, Any]) ->
     write_text(out / "scaling.csv", _csv(points))
     write_json(out / "scaling.json", {**facts, "points": [point.to_dict() for point in points]})
     save(line_chart(_over_candidates(points), "candidates", "accuracy, %"), out / "scaling")
-    cost = _overtokens(points)
+    cost = _over_tokens(points)
     if cost:
         save(line_chart(cost, "generated tokens for a question", "accuracy, %"), out / "cost")
     return curve_table(points)
@@ -85,7 +85,7 @@ def _over_candidates(points: Sequence[Point]) -> list[Series]:
     return lines
 
 
-def _overtokens(points: Sequence[Point]) -> list[Series]:
+def _over_tokens(points: Sequence[Point]) -> list[Series]:
     known = [point for point in points if point.cost.generated is not None]
     return [
         _series(method, [(point.cost.generated or 0.0, point) for point in found])

@@ -70,7 +70,8 @@ def sherlock_loss(
         refine_beta: strength of the correction terms. The paper has 0.25, the published recipes 0.025.
         sc_coef: weight of the correction terms; with 0 the eight correction roles are not needed.
         dpo_coef: weight of the DPO term; with 0 its two roles are not needed.
-        weigh_dpo: whether omega scales `pref_beta`, too, as in the published code; in the paper it does not.
+        weigh_dpo: whether omega scales `pref_beta`, too, as in the published code and its recorded cases; in the paper
+            beta of the DPO term is the same for all rows.
         pref_ftx: weight of the negative mean log-prob per token of dpo.w, sc_e.ww and sc_e.wl. It is scaled neither by
             the coefficients nor by omega. Below 1e-6 it is off.
         lengths: role -> scored tokens [n], for `pref_ftx`.

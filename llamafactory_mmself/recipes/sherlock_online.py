@@ -145,7 +145,9 @@ def read_chains(path: Path) -> list[Chain]:
         try:
             chains.append(Chain.from_row(row))
         except (KeyError, TypeError) as error:
-            raise FileError(f"{path}, line {number}: no chain of corrections (no {error}).") from error
+            raise FileError(
+                f"{path}, line {number}: this is no chain of corrections; `mmself build sherlock candidates` writes them."
+            ) from error
     return chains
 
 

@@ -220,7 +220,8 @@ def read_tails(path: Path) -> list[Tail]:
             tails.append(Tail(row["question"], request, Draw(**row["draw"])))
         except (KeyError, TypeError) as error:
             raise FileError(
-                f"{path}, line {number}: no beginning of a response with `question` and `draw`."
+                f"{path}, line {number}: this is no beginning of a response with `question` and `draw`; "
+                "`mmself build sherlock offline` and `online` write them."
             ) from error
     return tails
 

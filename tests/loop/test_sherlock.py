@@ -88,6 +88,20 @@ def test_what_each_round_is_asked_for_the_next(sherlock) -> None:
     ]
 
 
+def test_rounds_have_batches_of_their_own(sherlock, monkeypatch) -> None:
+    import torch
+
+    for name in ("FORCE_TORCHRUN", "NPROC_PER_NODE", "NNODES", "USE_RAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 2)
+    rounds = {"sft": {"global_batch": 16}, "online": {"global_batch": 6, "per_device_train_batch_size": 1}}
+    found = trainings(sherlock(global_batch=8, rounds=rounds))
+    assert [settings["global_batch"] for settings in found.values()] == [8, 16, 8, 6, 6]
+    # On other devices it is the same training.
+    monkeypatch.setattr(torch.accelerator, "device_count", lambda: 1)
+    assert trainings(sherlock(global_batch=8, rounds=rounds)) == found
+
+
 def test_a_correction_prompt_of_ones_own_is_trained_with(sherlock, tmp_path) -> None:
     mine = tmp_path / "mine.txt"
     mine.write_text("version: 9\n\n{question}\nBetter than: {response}\n")
@@ -104,6 +118,12 @@ def test_a_correction_prompt_of_ones_own_is_trained_with(sherlock, tmp_path) -> 
         ({"rounds": {"sft": {"output_dir": "x"}}}, "the loop sets output_dir itself"),
         ({"rounds": {"offline": {"save_only_model": True}}}, "a killed training cannot go on"),
         ({"rounds": {"offline": 3}}, "keys and values are expected"),
+        ({"rounds": {"offline": {"global_batch": 0}}}, "key `rounds.offline.global_batch`: a whole number from 1 on"),
+        (
+            {"rounds": {"sft": {"global_batch": 8}}, "train__gradient_accumulation_steps": 2},
+            "`rounds.sft`: gradient_accumulation_steps follows from `global_batch`",
+        ),
+        ({"rounds": {"sft": {"hf_hub_token": "s"}}}, "HF_TOKEN"),
         ({"start": "continue"}, "key `start`: it would do nothing in method sherlock"),
         ({"method": "r3v", "build": None}, "rounds, evaluate.turns would do nothing"),
         ({"judge": {"nam": "hf"}}, "unknown key `nam`"),

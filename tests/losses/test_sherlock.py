@@ -313,6 +313,7 @@ def test_published_sequence_layout(golden, tiny_models, tmp_path):
 
 
 def test_the_papers_dpo_term_knows_no_weights():
+    """The published cases above have weights in both betas, the default; the stage's preset `paper` has not."""
     policy, reference = table(1), table(2)
     weights = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
 
