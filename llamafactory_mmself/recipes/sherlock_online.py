@@ -146,7 +146,8 @@ def read_chains(path: Path) -> list[Chain]:
             chains.append(Chain.from_row(row))
         except (KeyError, TypeError) as error:
             raise FileError(
-                f"{path}, line {number}: this is no chain of corrections; `mmself build sherlock candidates` writes them."
+                f"{path}, line {number}: this is no chain of corrections; `mmself build sherlock candidates` writes "
+                "them."
             ) from error
     return chains
 
