@@ -16,6 +16,7 @@ from .. import verify
 from ..data.questions import Question
 from ..generate.forms import YesNo
 from ..generate.jobs import SampleJob, read_samples
+from ..generate.seeds import derived_seed
 from ..generate.types import Request, Sample, SamplingParams
 from ..recipes.prompts import SherlockPrompts
 from ..recipes.sherlock import TURN, ask_requests, correction_prompt
@@ -181,7 +182,8 @@ def _start(
     questions: Sequence[Question], run: Run, options: CorrectOptions, prompts: SherlockPrompts, out: Path
 ) -> list[_Chain]:
     params = replace(options.first, n=options.parallel)
-    job = SampleJob(ask_requests(questions, prompts), params, options.seed, out / "turn0.jsonl")
+    path = out / "turn0.jsonl"
+    job = SampleJob(ask_requests(questions, prompts), params, derived_seed(options.seed, path.stem), path)
     groups: dict[str, list[Sample]] = {}
     for sample in read_samples(run(job)):
         groups.setdefault(sample.request, []).append(sample)
@@ -197,7 +199,7 @@ def _judge(
 ) -> None:
     """Lets the verifier look at the last responses; those that it calls right are final under the rule `judge`."""
     requests = [_verify_request(chain, options, prompts) for chain in chains]
-    for chain, sample in _sampled(chains, requests, judge, options.verdict, options.seed, out / f"judge{turn}.jsonl"):
+    for chain, sample in _sampled(chains, requests, judge, options.verdict, options, out / f"judge{turn}.jsonl"):
         chain.used.append([sample])
         cut = sample.completion.finish_reason == "length"
         right = None if cut else VERDICT.parse(sample.text)  # the end of a cut verdict is not known
@@ -223,7 +225,7 @@ def _turn(
         )
         for chain in chains
     ]
-    found = _sampled(chains, requests, run, replace(options.then, n=1), options.seed + turn, out / f"turn{turn}.jsonl")
+    found = _sampled(chains, requests, run, replace(options.then, n=1), options, out / f"turn{turn}.jsonl")
     for chain, sample in found:
         chain.used += [[] for _ in range(2 * turn - len(chain.used))]  # without a verifier
         chain.used.append([sample])
@@ -234,11 +236,18 @@ def _turn(
 
 
 def _sampled(
-    chains: Sequence[_Chain], requests: Sequence[Request], run: Run, params: SamplingParams, seed: int, out: Path
+    chains: Sequence[_Chain],
+    requests: Sequence[Request],
+    run: Run,
+    params: SamplingParams,
+    options: CorrectOptions,
+    out: Path,
 ) -> list[tuple[_Chain, Sample]]:
+    """One sample for each chain; the file's name decides the seed together with the options'."""
     if not chains:
         return []
-    samples = {sample.request: sample for sample in read_samples(run(SampleJob(requests, params, seed, out)))}
+    job = SampleJob(requests, params, derived_seed(options.seed, out.stem), out)
+    samples = {sample.request: sample for sample in read_samples(run(job))}
     return [(chain, samples[chain.id]) for chain in chains]
 
 

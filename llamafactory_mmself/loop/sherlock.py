@@ -87,13 +87,7 @@ class Sherlock(Method):
         self.judge = EngineConfig.from_dict(self.recipe.judge, "`judge`") if self.recipe.judge else None
         if self.judge is not None:
             self.judge.check("`judge`")
-        self.settings = {
-            "prompts": self.prompts.digest,
-            "build": dict(self.recipe.build),
-            "seed": self.recipe.seed,
-            "cutoff_len": cutoff_len(self.recipe),
-            "verifier": [rounds.profile.name, rounds.profile.version],
-        }
+        self.verifier = [rounds.profile.name, rounds.profile.version]
 
     def ask(self, questions: Sequence[Question], form: Form) -> list[Request]:
         """See `Method.ask`."""
@@ -199,13 +193,24 @@ class Sherlock(Method):
             self.prompt_settings("tagged"),
         )
 
+    def _settings(self, *options: str, prompts: Sequence[str]) -> dict[str, Any]:
+        """What a step depends on beside its inputs: the seed, some of the builder's options, some prompts."""
+        chosen = {name: getattr(self.options, name) for name in ("tags", *options)}
+        return {
+            "seed": self.recipe.seed,
+            "prompts": self.prompts.digest_of(*prompts),
+            **{name: list(value) if isinstance(value, tuple) else value for name, value in chosen.items()},
+        }
+
     def _supervised(self, number: int, inputs: Mapping[str, Path], rows: Callable[[int], sherlock.Built]) -> Step:
         def action() -> dict[str, Any]:
             built = rows(derived_seed(self.recipe.seed, number, "build"))
             write_dataset(self.rounds.iteration(number) / "train", DATASET, built.examples)
             return {"rows": len(built.examples), **_skipped(built.skipped)}
 
-        return Step(f"iter{number}/build", action, inputs, written(self.rounds, number), self.settings)
+        prompts = ("ask",) if number == R0 else ("ask", "correction")
+        settings = {**self._settings(prompts=prompts), "cutoff_len": cutoff_len(self.recipe)}
+        return Step(f"iter{number}/build", action, inputs, written(self.rounds, number), settings)
 
     def _direct(self, seed: int) -> sherlock.Built:
         questions = read_questions(self._part("a"))
@@ -241,6 +246,7 @@ class Sherlock(Method):
         policy, folder = rounds.policy(number), out.with_name("candidates")
         config = rounds.serving(number)
         judge = Policy(str(self.judge.model)) if self.judge is not None and self.judge.model else None
+        params = replace(rounds.params, n=1)
 
         def sampled(config: EngineConfig, params: SamplingParams) -> sherlock_online.Ask:
             def ask(name: str, requests: Sequence[Request]) -> Sequence[Sample]:
@@ -254,7 +260,7 @@ class Sherlock(Method):
         def action() -> dict[str, Any]:
             found = sherlock_online.gather(
                 self._unlabelled(),
-                sampled(config, replace(rounds.params, n=1)),
+                sampled(config, params),
                 self.options,
                 self.prompts,
                 self.recipe.verifier,
@@ -271,9 +277,10 @@ class Sherlock(Method):
             {"questions": self._online, **policy.inputs, **judged},
             (out,),
             {
-                **self.settings,
+                **self._settings("corrections", "pairs", "chunk", prompts=("ask", "correction", "agree")),
+                "verifier": self.verifier,
                 "engine": config.identity(),
-                "params": rounds.params.to_dict(),
+                "params": params.to_dict(),
                 "judge": None if self.judge is None else self.judge.identity(),
             },
             scratch=(folder,),
@@ -298,8 +305,9 @@ class Sherlock(Method):
             sherlock_pairs.write_tails(tails, made)
             return {"beginnings": len(made), "not to be cut": len(items) - len(made)}
 
+        settings = self._settings("preset", "places", "strengths", prompts=("ask",))
         return [
-            Step(f"iter{number}/begin", action, inputs, (tails, folder), self.settings),
+            Step(f"iter{number}/begin", action, inputs, (tails, folder), settings),
             rounds.sample(
                 number,
                 "rejected",
@@ -333,7 +341,12 @@ class Sherlock(Method):
             return {"rows": len(built.pairs), **_skipped(built.skipped)}
 
         files = {**inputs, "beginnings": tails, "rejected": rejected}
-        return Step(f"iter{number}/build", action, files, written(self.rounds, number), self.settings)
+        settings = {
+            **self._settings("gates", prompts=("ask", "correction")),
+            "verifier": self.verifier,
+            "cutoff_len": cutoff_len(self.recipe),
+        }
+        return Step(f"iter{number}/build", action, files, written(self.rounds, number), settings)
 
 
 def _skipped(counts: Mapping[str, int]) -> dict[str, int]:

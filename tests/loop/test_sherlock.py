@@ -88,6 +88,24 @@ def test_what_each_round_is_asked_for_the_next(sherlock) -> None:
     ]
 
 
+def test_a_setting_redoes_what_depends_on_it(sherlock) -> None:
+    """Sampling is not repeated for a switch of the builders that it does not use."""
+
+    def keys(**build) -> dict[str, dict]:
+        steps = make_steps(load_recipe(sherlock(build={"n": 5, "pairs": 3, "chunk": 2, **build})), Sampler())
+        return {step.name: dict(step.settings) for step in steps}
+
+    def changed(**build) -> set[str]:
+        before, after = keys(), keys(**build)
+        return {name.partition("/")[2] for name in before if before[name] != after[name]}
+
+    assert changed(n=6) == {"split"}
+    assert changed(cuts=[1]) == changed(noise=[0.0, 0.5]) == {"begin"}
+    assert changed(tails=2) == {"rejected"}
+    assert changed(pairs=2) == changed(chunk=3) == changed(corrections=2) == {"candidates"}
+    assert changed(gates=["tags"]) == {"build"}
+
+
 def test_rounds_have_batches_of_their_own(sherlock, monkeypatch) -> None:
     import torch
 
