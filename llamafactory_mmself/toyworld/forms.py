@@ -15,9 +15,9 @@ from .scenes import Question, Scene, Thing, caption
 
 
 def check(row: Row, scene: Scene, name: str) -> str:
-    """What an option is worth: "(A) 3 is wrong." or "(B) 2 is right."."""
+    """What an option is worth: "(A) 3 wrong." or "(B) 2 right."."""
     text = option(row, name)
-    return f"({name}) {text} is {'right' if holds(asked(row), text, scene) else 'wrong'}."
+    return f"({name}) {text} {'right' if holds(asked(row), text, scene) else 'wrong'}."
 
 
 def reasoning(row: Row, scene: Scene, thought: Scene | None = None) -> str | None:
@@ -39,7 +39,7 @@ def _weigh(row: Row, scene: Scene, name: str, thought: Scene | None = None) -> s
     if not about_options(asked(row)):
         return verdict
     thing = Thing.parse(option(row, name))
-    return f"{rationale(Question('exists', thing.colour, thing.shape), scene, thought)} {verdict}"
+    return f"{rationale(Question('exists', thing.colour, thing.shape), scene, thought, name)} {verdict}"
 
 
 def direct(row: Row, scene: Scene, thought: Scene | None = None) -> str | None:

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Literal
 from ..data.questions import Question as Row
 from .choices import NOTHING, asked, holds, letter, option
 from .errors import ToyWorldError
+from .rationales import step
 from .scenes import COLOURS, COLUMN_NAMES, DIRECTIONS, ROW_NAMES, SHAPES, Question, Scene, Thing, answer, draw
 
 
@@ -28,7 +29,7 @@ Form = Literal[
 _COLOUR, _SHAPE = "|".join(COLOURS), "|".join(SHAPES)
 _THING = rf"an? (?:{_COLOUR}) (?:{_SHAPE})"
 _CELL = rf"(?:{_THING}|nothing)"
-_STEP = rf"{_CELL} (?:yes|no)"
+_STEP = rf"{_CELL} (?:yes|no)(?:, (?:{_SHAPE}) (?:yes|no))?"
 _PLACE = rf"(?:{'|'.join(ROW_NAMES[3])}) (?:{'|'.join(COLUMN_NAMES[3])})"
 _TARGET = rf"(?:(?P<colour>{_COLOUR}) )?(?P<shape>shape|{_SHAPE})"
 _FORMS: dict[Form, str] = {
@@ -37,7 +38,10 @@ _FORMS: dict[Form, str] = {
         r"I go through the picture row by row, from left to right, and find "
         rf"(?P<found>none|{_THING}(?:, {_THING})*)\."
     ),
-    "scan": rf"I (?P<aim>count|look for an?) {_TARGET}s?: (?P<scanned>{_STEP}(?:, {_STEP})*)\.",
+    "scan": (
+        rf"I look for (?P<aim>any|a|the|\((?P<letter>[A-Z])\)) {_TARGET}"
+        rf"(?:, a (?P<by_colour>{_COLOUR}) shape and a (?P<by_shape>{_SHAPE}))?: (?P<scanned>{_STEP}(?:; {_STEP})*)\."
+    ),
     "there": rf"(?:Yes, there|There) is an? {_TARGET}\.",
     "not there": rf"(?:No, there|There) is no {_TARGET}\.",
     "count": rf"There (?:is|are) (?P<number>\d+|no) {_TARGET}s?\.",
@@ -45,7 +49,7 @@ _FORMS: dict[Form, str] = {
     "neighbour": (
         rf"(?P<direction>{'|'.join(DIRECTIONS)}) the {_TARGET}(?:, (?P<place>{_PLACE}),)? is (?P<what>{_CELL})\."
     ),
-    "verdict": r"\((?P<letter>[A-Z])\)(?: (?P<says>[^.]+?))? is (?P<verdict>right|wrong)\.",
+    "verdict": r"\((?P<letter>[A-Z])\)(?: (?!is )(?P<says>[^.]+?))?(?: is)? (?P<verdict>right|wrong)\.",
     "answer": rf"(?:Answer: |CONCLUSION: )?\(?(?P<letter>[A-Z])\)?(?: (?:\d+|nothing|(?:{_COLOUR}) (?:{_SHAPE})))?\.?",
     "total": r"That makes (?P<number>\d+)\.",
     "plan": r"I will study the picture and then answer: .*",
@@ -184,14 +188,13 @@ def _cells(text: str) -> list[Thing | None]:
     return [_thing(cell) for cell in text.split(", then ")]
 
 
-def _steps(text: str) -> list[tuple[Thing | None, bool]]:
-    """What a scan says of each place: what is there, and whether it fits."""
-    said = [step.rpartition(" ") for step in text.lower().split(", ")]
-    return [(_thing(cell), verdict == "yes") for cell, _, verdict in said]
-
-
 def _thing(text: str) -> Thing | None:
     return None if text.lower() == "nothing" else Thing.parse(text.split(" ", 1)[1].lower())
+
+
+def _things(text: str) -> list[Thing]:
+    """All that a list or a search names."""
+    return [Thing.parse(found.split(" ", 1)[1]) for found in re.findall(_THING, text.lower())]
 
 
 def _target(kind: Literal["count", "relation"], parts: dict[str, str]) -> Question:
@@ -207,9 +210,9 @@ def _named(sentence: Sentence) -> list[Thing]:
     if sentence.form == "row":
         return [thing for thing in _cells(parts["cells"]) if thing]
     if sentence.form == "scan":
-        return [thing for thing, _ in _steps(parts["scanned"]) if thing]
+        return _things(parts["scanned"])
     if sentence.form == "list":
-        return [Thing.parse(text.split(" ", 1)[1]) for text in re.findall(_THING, parts["found"].lower())]
+        return _things(parts["found"])
     named = []
     if sentence.form in ("relation", "neighbour") and (thing := _thing(parts.get("what", NOTHING))):
         named.append(thing)
@@ -230,16 +233,19 @@ def _judge_row(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
 
 
 def _judge_list(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
-    things = [Thing.parse(text.split(" ", 1)[1]) for text in re.findall(_THING, parts["found"].lower())]
-    return sorted(map(str, things)) == sorted(map(str, scene.things))
+    return sorted(map(str, _things(parts["found"]))) == sorted(map(str, scene.things))
 
 
 def _judge_scan(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
     """True when each place is seen and judged rightly, and none is left out before the search may end."""
-    target, said = _target("count", parts), _steps(parts["scanned"])
-    right = [(thing, thing is not None and target.fits(thing)) for thing in scene.cells]
-    found = parts["aim"].lower() != "count" and said[-1][1]
-    return said == right[: len(said)] and (found or len(said) == len(right))
+    target, said = _target("count", parts), parts["scanned"].lower().split("; ")
+    if row is not None and "letter" in parts and not _names(row, parts["letter"].upper(), target.target):
+        return False
+    if parts.get("by_colour", target.colour) != target.colour or parts.get("by_shape", target.shape) != target.shape:
+        return False
+    right = [step(target, thing, thing) for thing in scene.cells[: len(said)]]
+    found = parts["aim"].lower() != "any" and all(target.verdicts(scene.cells[len(right) - 1]))
+    return said == right and (found or len(said) == len(scene.cells))
 
 
 def _judge_count(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
@@ -272,10 +278,15 @@ def _judge_verdict(parts: dict[str, str], scene: Scene, row: Row | None) -> bool
     if row is None:
         return None
     name = parts["letter"].upper()
-    if name not in row.letters or parts.get("says") not in (None, option(row, name)):
+    if not _names(row, name, parts.get("says")):
         return False
     right = holds(asked(row), option(row, name), scene)
     return right == (parts["verdict"].lower() == "right")
+
+
+def _names(row: Row, name: str, text: str | None) -> bool:
+    """Whether there is an option with this letter, and with this text if one is given."""
+    return name in row.letters and text in (None, option(row, name))
 
 
 def _judge_answer(parts: dict[str, str], scene: Scene, row: Row | None) -> bool | None:

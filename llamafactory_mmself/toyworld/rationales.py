@@ -2,18 +2,19 @@
 """Step-by-step answers about scenes: a short rationale, and the four tagged sections that Sherlock works with.
 
 A rationale goes through the places one by one and says of each whether it fits: one look at the picture and one
-comparison at a time. That a tiny model learns from a few thousand rows; to name the fitting ones alone it does not.
+comparison at a time, colour before shape where both are asked for, and what is compared was named just before. That a
+tiny model learns from few thousand rows; to name the fitting ones alone, or to compare both in one word, it does not.
 """
 
 from __future__ import annotations
 
-from .scenes import Question, Scene, answer, caption, sentence
+from .scenes import Question, Scene, Thing, answer, caption, sentence
 
 
 SECTIONS = ("SUMMARY", "CAPTION", "REASONING", "CONCLUSION")
 
 
-def rationale(question: Question, scene: Scene, thought: Scene | None = None) -> str:
+def rationale(question: Question, scene: Scene, thought: Scene | None = None, option: str | None = None) -> str:
     """Explains the answer in one to three sentences; the question must have an answer in this scene.
 
     Args:
@@ -21,15 +22,18 @@ def rationale(question: Question, scene: Scene, thought: Scene | None = None) ->
         scene: what is seen.
         thought: the scene as the reasoning takes it, where that differs: what is named is seen rightly then, and
             judged wrongly.
+        option: the letter of the option that names what is looked for.
     """
     taken = thought or scene
     found = question.matches(taken)
     if question.kind == "describe":
         named = ", ".join(f"a {thing}" for thing in found) or "none"
         return f"I go through the picture row by row, from left to right, and find {named}."
+    aim = {"count": "any", "relation": "the"}.get(question.kind, f"({option})" if option else "a")
+    both = f", a {question.colour} shape and a {question.shape}" if question.colour and question.shape else ""
+    looked = f"I look for {aim} {question.target}{both}: {_scan(question, scene, taken)}."
     if question.kind == "count":
-        return f"I count {question.target}s: {_scan(question, scene, taken)}. That makes {len(found)}."
-    looked = f"I look for a {question.target}: {_scan(question, scene, taken, first=True)}."
+        return f"{looked} That makes {len(found)}."
     if question.kind == "exists":
         return looked
     direction = str(question.direction)
@@ -38,15 +42,20 @@ def rationale(question: Question, scene: Scene, thought: Scene | None = None) ->
     return f"{looked} {direction[0].upper()}{direction[1:]} the {question.target}{named} is {answer(question, taken)}."
 
 
-def _scan(question: Question, scene: Scene, taken: Scene, first: bool = False) -> str:
-    """What each place holds and whether it fits, up to the last place or to the first that fits."""
+def _scan(question: Question, scene: Scene, taken: Scene) -> str:
+    """What each place holds and whether it fits, up to the first that fits, or to the last to count them."""
     said = []
     for seen, thing in zip(scene.cells, taken.cells, strict=True):
-        fits = thing is not None and question.fits(thing)
-        said.append(f"{f'a {seen}' if seen else 'nothing'} {'yes' if fits else 'no'}")
-        if fits and first:
+        said.append(step(question, seen, thing))
+        if question.kind != "count" and thing is not None and question.fits(thing):
             break
-    return ", ".join(said)
+    return "; ".join(said)
+
+
+def step(question: Question, seen: Thing | None, taken: Thing | None) -> str:
+    """A step of a search: what a place holds, and whether that fits, for example "a red square yes, square no"."""
+    words = ["yes" if fits else "no" for fits in question.verdicts(taken)]
+    return f"a {seen} {f', {seen.shape} '.join(words)}" if seen else f"nothing {words[0]}"
 
 
 def tagged_answer(question: Question, scene: Scene) -> str:

@@ -168,7 +168,15 @@ class Question:
 
     def fits(self, thing: Thing) -> bool:
         """Whether a thing has the colour and shape."""
-        return self.colour in (None, thing.colour) and self.shape in (None, thing.shape)
+        return all(self.verdicts(thing))
+
+    def verdicts(self, thing: Thing | None) -> tuple[bool, ...]:
+        """Whether the colour fits, then whether the shape does, as far as both are asked for, up to the first no."""
+        if thing is None:
+            return (False,)
+        pairs = ((self.colour, thing.colour), (self.shape, thing.shape))
+        said = [wanted == found for wanted, found in pairs if wanted is not None] or [True]
+        return tuple(said[: said.index(False) + 1] if False in said else said)
 
     def matches(self, scene: Scene) -> tuple[Thing, ...]:
         """The things of the scene that fit colour and shape."""

@@ -19,7 +19,7 @@ from .scenes import Scene, caption, contradict
 
 # Shares of the forms among rows to see by, to reason by, to follow every prompt by, and to grow careless by.
 SEE = {"caption": 1.0}
-REASON = {"cot": 0.9, "caption": 0.1}
+REASON = {"cot": 0.95, "caption": 0.05}
 FOLLOW = {
     "direct": 0.05,
     "cot": 0.30,
@@ -155,7 +155,7 @@ class _Maker:
         return prompt.fill(question=row.block), str(form(row, scene, thought))
 
     def _select(self, row: Row, scene: Scene) -> str:
-        right = self.rng.choice((1, 2))
+        right = self.rng.choice((1, 2, 3))
         shown = [str(forms.solution(row, scene))] * right
         shown += [wrong_answer(row, scene, self.rng) for _ in range(3 - right)]
         self.rng.shuffle(shown)
