@@ -41,7 +41,7 @@ from steps.settings import CONTENDERS, METHODS, SUITES, Contender, Setting, cont
 from steps.shapes import SHAPES, write_model
 from steps.work import Load, loads, matrix_rate, step_flops
 
-from llamafactory_mmself.files import write_json
+from llamafactory_mmself.files import write_json, write_text
 
 
 RESULTS = Path(__file__).resolve().parent / "results"
@@ -119,9 +119,8 @@ def settings(options: argparse.Namespace) -> list[tuple[str, Setting]]:
 
 def write_report(report: dict[str, Any], folder: Path, name: str) -> Path:
     """Writes JSON and plot, and the table into the README if the folder is the one of dated results."""
-    folder.mkdir(parents=True, exist_ok=True)
     target = folder / f"{name}.json"
-    target.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    write_json(target, report)
     plot(report, target.with_suffix(".png"))
     if folder == RESULTS and report["device"]["kind"] == "cpu":
         text = README.read_text(encoding="utf-8")
@@ -133,7 +132,7 @@ def write_report(report: dict[str, Any], folder: Path, name: str) -> Path:
         )
         image = f"![speed of each contender, dense = 1](results/{name}.png)"
         middle = f"{MARKS[0]}\n\n{about}\n\n{image}\n\n{table(report)}\n{MARKS[1]}"
-        README.write_text(before + middle + after, encoding="utf-8")
+        write_text(README, before + middle + after)
     return target
 
 

@@ -31,7 +31,7 @@ class Prompts:
     """
 
     inputs: dict[str, Any]
-    shared: dict[str, Tensor] | None
+    shared: dict[str, Any] | None
     lengths: list[int]
 
 

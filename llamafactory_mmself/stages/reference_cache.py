@@ -142,7 +142,7 @@ class ReferenceCache:
             training = model.training
             model.eval()
             try:
-                self._compute(reference, model, collate, prepare)
+                self._compute(collate, lambda batch: reference(model, prepare(batch)))
             finally:
                 self.store.close()
                 model.train(training)
@@ -176,13 +176,7 @@ class ReferenceCache:
         self._spare = places[:1]
         return samples
 
-    def _compute(
-        self,
-        reference: Reference,
-        model: nn.Module,
-        collate: Callable[[list[dict[str, Any]]], Batch],
-        prepare: Callable[[Batch], Batch],
-    ) -> None:
+    def _compute(self, collate: Callable[[list[dict[str, Any]]], Batch], score: Callable[[Batch], ScoreTable]) -> None:
         """Every rank runs as many batches as the one with most to do: a model may be sharded over them."""
         size, training = self._run.training.per_device_train_batch_size, self._run.training
         count = len(self._todo)
@@ -196,7 +190,7 @@ class ReferenceCache:
         )
         bar = tqdm(loader, "Reference log-probs", disable=not training.should_log)
         for places, batch in zip(batches, bar, strict=True):
-            table = reference(model, prepare(batch))
+            table = score(batch)
             if places[0] < count:
                 self._keep(batch["samples"], table)
 

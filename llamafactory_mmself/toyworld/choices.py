@@ -70,6 +70,15 @@ def option(row: Row, name: str) -> str:
     return (row.choices or ())[row.letters.index(name)]
 
 
+def named(text: str) -> Thing | None:
+    """The thing that an option or a short answer names ("red circle", "a red circle"); None for "nothing".
+
+    Raises:
+        ToyWorldError: neither.
+    """
+    return None if text == NOTHING else Thing.parse(text.removeprefix("a "))
+
+
 def random_question(rng: Random, scene: Scene, id: str, images: Sequence[str] = ()) -> Row:
     """Asks something about a scene: `OPTIONS` options, one of them right, its place random."""
     makers = {kind: _MAKERS[kind] for kind in CATEGORIES}

@@ -9,15 +9,9 @@ scene as the reasoning takes it, where that differs from what is described: a sl
 from __future__ import annotations
 
 from ..data.questions import Question as Row
-from .choices import about_options, asked, holds, letter, option
-from .rationales import SECTIONS, rationale
-from .scenes import Question, Scene, Thing, caption
-
-
-def check(row: Row, scene: Scene, name: str) -> str:
-    """What an option is worth: "(A) 3 wrong." or "(B) 2 right."."""
-    text = option(row, name)
-    return f"({name}) {text} {'right' if holds(asked(row), text, scene) else 'wrong'}."
+from .choices import about_options, asked, holds, letter, named, option
+from .rationales import SECTIONS, compare, rationale
+from .scenes import Question, Scene, Thing, answer, caption
 
 
 def reasoning(row: Row, scene: Scene, thought: Scene | None = None) -> str | None:
@@ -34,12 +28,20 @@ def reasoning(row: Row, scene: Scene, thought: Scene | None = None) -> str | Non
 
 
 def _weigh(row: Row, scene: Scene, name: str, thought: Scene | None = None) -> str:
-    """An option: what it names is looked for where the question is about that, and it is right or wrong."""
-    verdict = check(row, thought or scene, name)
-    if not about_options(asked(row)):
-        return verdict
-    thing = Thing.parse(option(row, name))
-    return f"{rationale(Question('exists', thing.colour, thing.shape), scene, thought, name)} {verdict}"
+    """What an option is worth: "(A) 3 wrong." or "(B) red circle right.".
+
+    What an option names is looked for first where the question is about that, and compared with the neighbour that was
+    found where it is about one: "(B) a blue square yes, square no: wrong.".
+    """
+    question, text, taken = asked(row), option(row, name), thought or scene
+    verdict = "right" if holds(question, text, taken) else "wrong"
+    if about_options(question):
+        thing = Thing.parse(text)
+        sought = rationale(Question("exists", thing.colour, thing.shape), scene, thought, name)
+        return f"{sought} ({name}) {text} {verdict}."
+    if question.kind == "relation":
+        text = f"{compare(named(text), named(str(answer(question, taken))))}:"
+    return f"({name}) {text} {verdict}."
 
 
 def direct(row: Row, scene: Scene, thought: Scene | None = None) -> str | None:

@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from ..data.questions import Question as Row
-from .choices import NOTHING, asked, holds, letter, option
+from .choices import NOTHING, asked, holds, letter, named, option
 from .errors import ToyWorldError
-from .rationales import step
+from .rationales import compare, step
 from .scenes import COLOURS, COLUMN_NAMES, DIRECTIONS, ROW_NAMES, SHAPES, Question, Scene, Thing, answer, draw
 
 
@@ -31,6 +31,7 @@ _THING = rf"an? (?:{_COLOUR}) (?:{_SHAPE})"
 _CELL = rf"(?:{_THING}|nothing)"
 _STEP = rf"{_CELL} (?:yes|no)(?:, (?:{_SHAPE}) (?:yes|no))?"
 _PLACE = rf"(?:{'|'.join(ROW_NAMES[3])}) (?:{'|'.join(COLUMN_NAMES[3])})"
+_APART = rf"(?:, a (?P<by_colour>{_COLOUR}) shape and a (?P<by_shape>{_SHAPE}))?"
 _TARGET = rf"(?:(?P<colour>{_COLOUR}) )?(?P<shape>shape|{_SHAPE})"
 _FORMS: dict[Form, str] = {
     "row": rf"The (?P<name>top|middle|bottom) row holds (?P<cells>{_CELL}(?:, then {_CELL})*)\.",
@@ -39,17 +40,20 @@ _FORMS: dict[Form, str] = {
         rf"(?P<found>none|{_THING}(?:, {_THING})*)\."
     ),
     "scan": (
-        rf"I look for (?P<aim>any|a|the|\((?P<letter>[A-Z])\)) {_TARGET}"
-        rf"(?:, a (?P<by_colour>{_COLOUR}) shape and a (?P<by_shape>{_SHAPE}))?: (?P<scanned>{_STEP}(?:; {_STEP})*)\."
+        rf"I look for (?P<aim>any|a|the|\((?P<letter>[A-Z])\)) {_TARGET}{_APART}: (?P<scanned>{_STEP}(?:; {_STEP})*)\."
     ),
     "there": rf"(?:Yes, there|There) is an? {_TARGET}\.",
     "not there": rf"(?:No, there|There) is no {_TARGET}\.",
     "count": rf"There (?:is|are) (?P<number>\d+|no) {_TARGET}s?\.",
     "relation": rf"(?:(?P<what>{_CELL}) is|There is nothing) (?P<direction>{'|'.join(DIRECTIONS)}) the {_TARGET}\.",
     "neighbour": (
-        rf"(?P<direction>{'|'.join(DIRECTIONS)}) the {_TARGET}(?:, (?P<place>{_PLACE}),)? is (?P<what>{_CELL})\."
+        rf"(?P<direction>{'|'.join(DIRECTIONS)}) the {_TARGET}(?:, (?P<place>{_PLACE}),)? is "
+        rf"(?P<what>{_CELL}){_APART}\."
     ),
-    "verdict": r"\((?P<letter>[A-Z])\)(?: (?!is )(?P<says>[^.]+?))?(?: is)? (?P<verdict>right|wrong)\.",
+    "verdict": (
+        rf"\((?P<letter>[A-Z])\)(?: (?P<compared>{_STEP}):|(?: (?!is )(?P<says>[^.]+?))?(?: is)?) "
+        r"(?P<verdict>right|wrong)\."
+    ),
     "answer": rf"(?:Answer: |CONCLUSION: )?\(?(?P<letter>[A-Z])\)?(?: (?:\d+|nothing|(?:{_COLOUR}) (?:{_SHAPE})))?\.?",
     "total": r"That makes (?P<number>\d+)\.",
     "plan": r"I will study the picture and then answer: .*",
@@ -244,7 +248,7 @@ def _judge_scan(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
     if parts.get("by_colour", target.colour) != target.colour or parts.get("by_shape", target.shape) != target.shape:
         return False
     right = [step(target, thing, thing) for thing in scene.cells[: len(said)]]
-    found = parts["aim"].lower() != "any" and all(target.verdicts(scene.cells[len(right) - 1]))
+    found = parts["aim"].lower() != "any" and target.fits(scene.cells[len(right) - 1])
     return said == right and (found or len(said) == len(scene.cells))
 
 
@@ -262,9 +266,12 @@ def _judge_not_there(parts: dict[str, str], scene: Scene, row: Row | None) -> bo
 
 
 def _judge_neighbour(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
+    right = _judge_relation(parts, scene, row)
+    if {"by_colour", "by_shape"} <= parts.keys():
+        right = right and parts["what"].lower() == f"a {parts['by_colour']} {parts['by_shape']}".lower()
+    if not right or "place" not in parts:
+        return right
     question = _target("relation", parts)
-    if not _judge_relation(parts, scene, row) or "place" not in parts:
-        return _judge_relation(parts, scene, row)
     place = scene.beside(scene.cells.index(question.matches(scene)[0]), str(question.direction))
     return place is not None and scene.place_name(place) == parts["place"].lower()
 
@@ -280,8 +287,17 @@ def _judge_verdict(parts: dict[str, str], scene: Scene, row: Row | None) -> bool
     name = parts["letter"].upper()
     if not _names(row, name, parts.get("says")):
         return False
-    right = holds(asked(row), option(row, name), scene)
+    question = asked(row)
+    right = holds(question, option(row, name), scene)
+    if "compared" in parts and parts["compared"].lower() != _compared(question, option(row, name), scene):
+        return False
     return right == (parts["verdict"].lower() == "right")
+
+
+def _compared(question: Question, text: str, scene: Scene) -> str | None:
+    """How an option compares with the neighbour that is asked for; None for other questions."""
+    found = answer(question, scene) if question.kind == "relation" else None
+    return compare(named(text), named(found)) if found else None
 
 
 def _names(row: Row, name: str, text: str | None) -> bool:

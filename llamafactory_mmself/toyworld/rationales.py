@@ -30,8 +30,7 @@ def rationale(question: Question, scene: Scene, thought: Scene | None = None, op
         named = ", ".join(f"a {thing}" for thing in found) or "none"
         return f"I go through the picture row by row, from left to right, and find {named}."
     aim = {"count": "any", "relation": "the"}.get(question.kind, f"({option})" if option else "a")
-    both = f", a {question.colour} shape and a {question.shape}" if question.colour and question.shape else ""
-    looked = f"I look for {aim} {question.target}{both}: {_scan(question, scene, taken)}."
+    looked = f"I look for {aim} {question.target}{_apart(question)}: {_scan(question, scene, taken)}."
     if question.kind == "count":
         return f"{looked} That makes {len(found)}."
     if question.kind == "exists":
@@ -39,7 +38,21 @@ def rationale(question: Question, scene: Scene, thought: Scene | None = None, op
     direction = str(question.direction)
     place = scene.beside(scene.cells.index(found[0]), direction)
     named = "" if place is None else f", {scene.place_name(place)},"
-    return f"{looked} {direction[0].upper()}{direction[1:]} the {question.target}{named} is {answer(question, taken)}."
+    neighbour = taken.neighbour(found[0], direction)
+    seen = f"{answer(question, taken)}{_apart(neighbour)}"
+    return f"{looked} {direction[0].upper()}{direction[1:]} the {question.target}{named} is {seen}."
+
+
+def compare(thing: Thing | None, found: Thing | None) -> str:
+    """Whether a thing is what was found, None being an empty place: "a red square yes, square no"."""
+    if found is None:
+        return "nothing yes" if thing is None else f"a {thing} no"
+    return step(Question("exists", found.colour, found.shape), thing, thing)
+
+
+def _apart(what: Question | Thing | None) -> str:
+    """What has to be compared, one word at a time: ", a red shape and a circle"; nothing where one word says it."""
+    return f", a {what.colour} shape and a {what.shape}" if what and what.colour and what.shape else ""
 
 
 def _scan(question: Question, scene: Scene, taken: Scene) -> str:
@@ -47,7 +60,7 @@ def _scan(question: Question, scene: Scene, taken: Scene) -> str:
     said = []
     for seen, thing in zip(scene.cells, taken.cells, strict=True):
         said.append(step(question, seen, thing))
-        if question.kind != "count" and thing is not None and question.fits(thing):
+        if question.kind != "count" and question.fits(thing):
             break
     return "; ".join(said)
 

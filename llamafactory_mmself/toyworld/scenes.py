@@ -166,8 +166,8 @@ class Question:
                 return cls(kind, parts.get("colour"), shape, parts.get("direction"))
         raise ToyWorldError(f"{text!r} is not a question of the toy world.")
 
-    def fits(self, thing: Thing) -> bool:
-        """Whether a thing has the colour and shape."""
+    def fits(self, thing: Thing | None) -> bool:
+        """Whether a place holds a thing of the colour and shape."""
         return all(self.verdicts(thing))
 
     def verdicts(self, thing: Thing | None) -> tuple[bool, ...]:

@@ -17,7 +17,8 @@ from .habits import overlook
 from .scenes import Scene, caption, contradict
 
 
-# Shares of the forms among rows to see by, to reason by, to follow every prompt by, and to grow careless by.
+# Shares of the forms among rows to see by, to reason by, to follow every prompt by, to choose by, and to grow careless
+# by.
 SEE = {"caption": 1.0}
 REASON = {"cot": 0.95, "caption": 0.05}
 FOLLOW = {
@@ -34,7 +35,20 @@ FOLLOW = {
     "correction": 0.05,
     "caption": 0.03,
 }
-
+CHOOSE = {
+    "direct": 0.02,
+    "cot": 0.20,
+    "refine": 0.08,
+    "select": 0.50,
+    "answer": 0.08,
+    "answer_nocaption": 0.01,
+    "refute": 0.01,
+    "refute_hint": 0.03,
+    "refute_nocaption": 0.01,
+    "refute_hint_nocaption": 0.01,
+    "correction": 0.03,
+    "caption": 0.02,
+}
 CARELESS = {
     "direct": 0.05,
     "cot": 0.33,

@@ -19,7 +19,7 @@ from ..files import FileError, read_json, write_json, write_text
 from .errors import ToyWorldError
 from .models import FAMILIES, TEMPLATES, build_tiny_model
 from .scenes import Scene, draw
-from .start import CARELESS, FOLLOW, REASON, SEE, StartRow, start_rows
+from .start import CARELESS, CHOOSE, FOLLOW, REASON, SEE, StartRow, start_rows
 from .world import WorldOptions, scenes
 
 
@@ -56,12 +56,13 @@ class Phase:
             raise ToyWorldError(f"Phase {self.name!r}: careless is a share from 0 to 1, not {self.careless}.")
 
 
-# From random weights to a model that sees, reasons and follows every method's prompts, in half an hour. Comparing and
+# From random weights to a model that sees, reasons and follows every method's prompts, in an hour. Comparing and
 # copying take many steps to be found rather than many rows: small batches then.
 BASE = (
     Phase("see", SEE, 3000, 1, 3e-3, 16),
     Phase("reason", REASON, 14000, 1, 1.5e-3, 4),
     Phase("follow", FOLLOW, 16000, 1, 1.5e-3, 4),
+    Phase("choose", CHOOSE, 12000, 1, 1.5e-3, 4),
 )
 # From the base to a model that is careless wherever a question leaves room for it.
 START = (Phase("start", CARELESS, 1200, 2, 2e-3, 8, careless=1.0),)

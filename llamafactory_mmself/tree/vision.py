@@ -152,6 +152,6 @@ def _deal_sets(sets: Tensor) -> Callable[[nn.Module, Any, Tensor], Tensor]:
 
     def hook(module: nn.Module, args: Any, states: Tensor) -> Tensor:
         seen = (sets >= 0).view(-1, *[1] * (states.dim() - 1))
-        return states[sets.clamp(min=0)] * seen.to(states.dtype)
+        return states[sets.clamp(min=0)] * seen.to(states)
 
     return hook

@@ -172,4 +172,5 @@ def test_a_quick_run_compares_contenders_that_compute_the_same_losses(project_ro
     assert file.with_suffix(".png").stat().st_size > 0
     assert "dpo-qwen2-vl-tiny" in done.stdout
     subprocess.run(line, env=clean_environment(), capture_output=True, timeout=500, check=False)
-    assert json.loads(file.read_text())["rows"] == [row], "measured anew"
+    (again,) = json.loads(file.read_text())["rows"]
+    assert again["runs"] == row["runs"], "measured anew"

@@ -67,6 +67,9 @@ ROW = Row("q", "How many red shapes are there?", "B", choices=("1", "2", "3", "4
         ("Right of the red circle is a blue square.", "neighbour", True),
         ("Right of the red circle, top right, is a blue square.", "neighbour", True),
         ("Right of the red circle, bottom right, is a blue square.", "neighbour", False),
+        ("Right of the red circle is a blue square, a blue shape and a square.", "neighbour", True),
+        ("Right of the red circle is a blue square, a red shape and a square.", "neighbour", False),
+        ("(A) a red circle no: wrong.", "verdict", False),
         ("I guess that there is a red circle.", None, None),
         ("The top row holds a red cat, then a blue square.", None, None),
         ("42", None, None),
@@ -75,6 +78,27 @@ ROW = Row("q", "How many red shapes are there?", "B", choices=("1", "2", "3", "4
 def test_each_sentence_is_judged(text: str, form: str | None, true: bool | None) -> None:
     (said,) = sentences(text, SCENE, ROW)
     assert (said.form, said.true, said.text) == (form, true, text)
+
+
+@pytest.mark.parametrize(
+    ("text", "true"),
+    [
+        ("(A) a red circle no: wrong.", True),
+        ("(B) a blue circle yes, circle no: wrong.", True),
+        ("(B) a blue circle yes, circle yes: wrong.", False),
+        ("(B) a blue circle no: wrong.", False),
+        ("(B) a red circle no: wrong.", False),
+        ("(C) a blue square yes, square yes: right.", True),
+        ("(C) a blue square yes, square yes: wrong.", False),
+        ("(D) nothing no: wrong.", True),
+        ("(D) nothing yes: right.", False),
+    ],
+)
+def test_options_are_compared_with_the_neighbour(text: str, true: bool) -> None:
+    choices = ("red circle", "blue circle", "blue square", "nothing")
+    row = Row("q", "What is right of the red circle?", "C", choices=choices)
+    (said,) = sentences(text, SCENE, row)
+    assert (said.form, said.true) == ("verdict", true)
 
 
 def test_sentences_know_their_place_in_the_text() -> None:
