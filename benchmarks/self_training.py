@@ -32,6 +32,7 @@ from llamafactory_mmself.files import read_json, read_jsonl, write_json, write_t
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = Path(__file__).resolve().parent / "results"
 PROGRAMS = Path(sys.executable).parent
+TRAIN = 1000  # questions to learn from
 
 
 @dataclass(frozen=True)
@@ -98,7 +99,8 @@ def run_seed(work: Path, seed: int, variants: Sequence[Variant], threads: int) -
     folder = work / f"seed{seed}"
     env = {**os.environ, "OMP_NUM_THREADS": str(threads)}
     if not (folder / "data" / "train.json").exists():
-        _run(env, folder / "data.log", "toy", "data", "--out", folder / "data", "--seed", seed)
+        data = ("--out", folder / "data", "--train", TRAIN, "--seed", seed)
+        _run(env, folder / "data.log", "toy", "data", *data)
     _run(env, folder / "start.log", "toy", "start", "--out", folder / "start", "--seed", seed)  # once
     for variant in variants:
         run = folder / variant.name

@@ -68,6 +68,11 @@ def add(commands: Any) -> None:
         "--max_select_num", type=int, metavar="N", help=f"with --ckpt_dir: 2 to N (default: {_SELECTED})"
     )
     what.add_argument("--votes", type=int, default=0, metavar="M", help="vote over M sampled selections (default: 0)")
+    what.add_argument(
+        "--spare_agreeing",
+        action="store_true",
+        help="where all candidates give one answer, take it instead of asking (the published code asks)",
+    )
     what.add_argument("--category", default="category", help="field to report accuracy by (default: category)")
     what.add_argument("--prompt", nargs="+", default=[], metavar="NAME=FILE", help="your own prompt files")
     what.add_argument(
@@ -114,6 +119,7 @@ def _select(options: argparse.Namespace) -> str:
         options.profile or "letters",
         options.seed or 0,
         options.category,
+        spare_agreeing=options.spare_agreeing,
     )
     prompts = Prompts.load(prompt_files(options.prompt))
     limit = _limit(config, options.max_prompt_tokens, _CUTOFF_LEN)
@@ -147,7 +153,8 @@ def _scaling(options: argparse.Namespace) -> str:
     config = replace(run_engine(recipe), **pace)
     params = _params(options, recipe.sampling)
     seed = recipe.seed if options.seed is None else options.seed
-    chosen = SelectOptions((1,), options.votes, params, options.profile or recipe.verifier, seed, options.category)
+    profile, spare = options.profile or recipe.verifier, options.spare_agreeing or recipe.evaluate.spare_agreeing
+    chosen = SelectOptions((1,), options.votes, params, profile, seed, options.category, spare_agreeing=spare)
     points = scaling_run(
         source,
         options.max_select_num or _SELECTED,

@@ -40,7 +40,7 @@ def add(commands: Any) -> None:
 def _add_data(toys: Any) -> None:
     data = toys.add_parser("data", help="write training, held-out and caption rows with their pictures")
     data.add_argument("--out", required=True, type=Path, help="folder to write")
-    data.add_argument("--train", type=int, default=1000, help="training questions (default: 1000)")
+    data.add_argument("--train", type=int, default=500, help="training questions (default: 500)")
     data.add_argument("--test", type=int, default=600, help="held-out questions (default: 600)")
     data.add_argument("--captions", type=int, default=300, help="captioned scenes (default: 300)")
     data.add_argument("--grid", default="2x2", help="rows x columns of a scene, 2 or 3 each (default: 2x2)")

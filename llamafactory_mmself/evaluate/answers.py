@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
@@ -229,6 +230,45 @@ def verdicts_of(questions: Sequence[Question], checked: Sequence[Checked], what:
     }
 
 
+def agreed(candidates: Sequence[Verdict]) -> Verdict | None:
+    """The verdict on candidates that all give one answer; None where they differ or one of them is unparsed."""
+    one = all(verdict.parsed for verdict in candidates) and len({verdict.answer for verdict in candidates}) == 1
+    return candidates[0] if one else None
+
+
+def disputed(checked: Sequence[Checked]) -> list[Checked]:
+    """The samples of questions whose samples do not agree, in their order."""
+    groups: dict[str, list[Verdict]] = {}
+    for item in checked:
+        groups.setdefault(item.question, []).append(item.verdict)
+    open_questions = {id for id, group in groups.items() if agreed(group) is None}
+    return [item for item in checked if item.question in open_questions]
+
+
+def selections_of(
+    questions: Sequence[Question], checked: Sequence[Checked], candidates: Answers, what: str = "selections"
+) -> Answers:
+    """Verdicts on selections by question. One that was not asked has its candidates' answer, if they agree.
+
+    Args:
+        questions: as in `verdicts_of`.
+        checked: checked selections; questions whose candidates agree need none.
+        candidates: verdicts on the candidates of each question.
+        what: what errors call the selections.
+
+    Raises:
+        EvaluateError: as `verdicts_of`.
+    """
+    counts = Counter(item.question for item in checked)
+    spared: Answers = {
+        question.id: [verdict] * max(counts.values(), default=1)
+        for question in questions
+        if question.id not in counts and (verdict := agreed(candidates[question.id])) is not None
+    }
+    asked = [question for question in questions if question.id not in spared]
+    return {**spared, **(verdicts_of(asked, checked, what) if asked else {})}
+
+
 def score(
     questions: Sequence[Question],
     *,
@@ -246,7 +286,7 @@ def score(
         questions: the test questions.
         greedy: one greedy answer for each.
         samples: N sampled answers for each.
-        select: one selection among the N samples for each.
+        select: one selection among the N samples for each; none is needed where these agree.
         corrected: one correction of each greedy answer, one of each correction, and so on.
         profile: verifier profile that all of them were checked with.
         seed: of the samples.
@@ -265,7 +305,7 @@ def score(
         return Scores(test1, correct=correct)
     drawn = verdicts_of(questions, samples, "samples")
     n = len(drawn[questions[0].id])
-    chosen = None if select is None else verdicts_of(questions, select, "selections")
+    chosen = None if select is None else selections_of(questions, select, drawn)
     unparsed = sum(not verdict.parsed for group in drawn.values() for verdict in group)
     return Scores(
         greedy=test1,

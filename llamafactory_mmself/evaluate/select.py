@@ -14,9 +14,19 @@ from ..generate.types import Request, Sample, SamplingParams
 from ..recipes.lengths import TokenLimit
 from ..recipes.prompts import Prompts
 from ..recipes.r3v import cot_requests, fitting_candidates, select_requests
-from ..recipes.records import verify_samples
+from ..recipes.records import Checked, verify_samples
 from ..verify import Verdict
-from .answers import EvaluateError, Rate, Score, Scorer, elected, out_of_candidates, verdicts_of
+from .answers import (
+    EvaluateError,
+    Rate,
+    Score,
+    Scorer,
+    agreed,
+    elected,
+    out_of_candidates,
+    selections_of,
+    verdicts_of,
+)
 from .stats import Interval, bootstrap_gain
 
 
@@ -36,6 +46,7 @@ class SelectOptions:
         seed: of samples and of the order of candidates.
         category: field of the questions' rows to report accuracy by.
         drawn: samples of each question, of which the newest N are candidates; None: as many as the largest N.
+        spare_agreeing: where all candidates give one answer, take it and do not ask; the published code asks.
     """
 
     sizes: tuple[int, ...] = tuple(range(1, 11))
@@ -45,6 +56,7 @@ class SelectOptions:
     seed: int = 0
     category: str = "category"
     drawn: int | None = None
+    spare_agreeing: bool = False
 
     def __post_init__(self) -> None:
         if not self.sizes or min(self.sizes) < 1:
@@ -141,10 +153,13 @@ def scale(
     sizes = [n for n in sorted(set(options.sizes)) if n > 1]
     if not sizes:
         return table.points
-    requests, dropped = _selections(questions, drawn, sizes, prompts, options.seed, limit)
-    chosen = read_samples(run(SampleJob(requests, greedy, options.seed, out / "selections.jsonl")))
+    asked = {n: table.asked(_newest(drawn, n)) for n in sizes}
+    requests, dropped = _selections(asked, drawn, prompts, options.seed, limit)
+    chosen: list[Sample] = []
     voted: list[Sample] = []
-    if options.votes:
+    if requests:
+        chosen = read_samples(run(SampleJob(requests, greedy, options.seed, out / "selections.jsonl")))
+    if requests and options.votes:
         params = replace(options.params, n=options.votes)
         voted = read_samples(run(SampleJob(requests, params, options.seed + 1, out / "voting_selections.jsonl")))
     for n in sizes:
@@ -176,48 +191,60 @@ class _Table:
         self._add("vote", n, self.scorer.vote(f"vote@{n}", verdicts), _cost(drawn))
         self._add("oracle", n, self.scorer.oracle(f"oracle@{n}", verdicts), _cost(drawn))
 
+    def asked(self, drawn: Group) -> list[Question]:
+        """The questions whose candidates are put to the model."""
+        if not self.options.spare_agreeing:
+            return list(self.questions)
+        candidates = self._verdicts(drawn, "samples")
+        return [question for question in self.questions if agreed(candidates[question.id]) is None]
+
     def selected(self, n: int, drawn: Group, chosen: Group, voted: Group, dropped: int) -> None:
         """What the model chose."""
-        own = self._verdicts(chosen, f"selections among {n}")
         candidates = self._verdicts(drawn, "samples")
-        cost, rate = _cost(drawn) + _cost(chosen), out_of_candidates(own, candidates)
+        own = selections_of(self.questions, self._checked(chosen), candidates, f"selections among {n}")
+        cost, rate = _cost(drawn) + _cost(chosen, len(drawn)), out_of_candidates(own, candidates)
         self._add("select", n, self.scorer.first(f"select@{n}", own), cost, rate, dropped)
-        if voted:
-            verdicts = self._verdicts(voted, f"voting selections among {n}")
+        if self.options.votes:
+            verdicts = selections_of(self.questions, self._checked(voted), candidates, f"voting selections among {n}")
             name = f"select@{n}-vote@{self.options.votes}"
             winners = {id: [winner] for id, group in verdicts.items() if (winner := elected(group)) is not None}
             rate = out_of_candidates(winners, candidates)
             score = self.scorer.vote(name, verdicts)
-            self._add("select-vote", n, score, _cost(drawn) + _cost(voted), rate, dropped)
+            self._add("select-vote", n, score, _cost(drawn) + _cost(voted, len(drawn)), rate, dropped)
 
     def _add(self, method: str, n: int, score: Score, cost: Cost, rate: Rate | None = None, dropped: int = 0) -> None:
         gain = bootstrap_gain(self.baseline.right, score.right, seed=self.options.seed)
         self.points.append(Point(method, n, score, cost, gain, rate, dropped))
 
     def _verdicts(self, groups: Group, what: str) -> Mapping[str, Sequence[Verdict]]:
+        return verdicts_of(self.questions, self._checked(groups), what)
+
+    def _checked(self, groups: Group) -> list[Checked]:
         samples = [sample for question in self.questions for sample in groups.get(question.id, ())]
-        checked = verify_samples(self.questions, samples, self.options.profile, 0)
-        return verdicts_of(self.questions, checked, what)
+        return verify_samples(self.questions, samples, self.options.profile, 0)
 
 
 def _selections(
-    questions: Sequence[Question],
-    drawn: Group,
-    sizes: Sequence[int],
-    prompts: Prompts,
-    seed: int,
-    limit: TokenLimit | None,
+    asked: Mapping[int, Sequence[Question]], drawn: Group, prompts: Prompts, seed: int, limit: TokenLimit | None
 ) -> tuple[list[Request], dict[int, int]]:
-    """Requests for all sizes, with ids `<question>@<n>`, and how many candidates each size had to leave out."""
+    """Requests for all sizes, with ids `<question>@<n>`, and how many candidates each size had to leave out.
+
+    Args:
+        asked: size -> the questions that are asked.
+        drawn: samples of each question.
+        prompts: `select` and `candidate` are used.
+        seed: of the order of candidates.
+        limit: see `scale`.
+    """
     requests, dropped = [], {}
-    for n in sizes:
+    for n, questions in asked.items():
         full = {question.id: [sample.text for sample in drawn[question.id][-n:]] for question in questions}
         shown = {
             question.id: fitting_candidates(question, full[question.id], prompts, limit) for question in questions
         }
         dropped[n] = sum(len(full[id]) - len(shown[id]) for id in full)
-        asked = select_requests(questions, shown, prompts, seed)
-        requests += [replace(request, id=f"{request.id}@{n}") for request in asked]
+        shuffled = select_requests(questions, shown, prompts, seed)
+        requests += [replace(request, id=f"{request.id}@{n}") for request in shuffled]
     return requests, dropped
 
 
@@ -249,13 +276,13 @@ def _check_samples(questions: Sequence[Question], drawn: Group, most: int, path:
             )
 
 
-def _cost(groups: Group) -> Cost:
+def _cost(groups: Group, questions: int | None = None) -> Cost:
+    """Of all samples, for one of so many questions; those without samples cost nothing."""
+    count = questions or len(groups)
     prompts = [group[0].completion.prompt_tokens for group in groups.values()]
     generated = [sum(len(sample.completion.token_ids) for sample in group) for group in groups.values()]
     told = all(sample.completion.token_ids for group in groups.values() for sample in group)
-    return Cost(
-        sum(prompts) / len(prompts) if all(prompts) else None, sum(generated) / len(generated) if told else None
-    )
+    return Cost(sum(filter(None, prompts)) / count if all(prompts) else None, sum(generated) / count if told else None)
 
 
 def _plus(left: float | None, right: float | None) -> float | None:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from ..evaluate.answers import disputed
 from ..generate.jobs import read_samples
 from ..generate.seeds import derived_seed
 from ..generate.types import Request
@@ -86,11 +87,13 @@ class _R3V(SelfTraining):
             return []
         assert recipe.test_data is not None
         seed = derived_seed(recipe.seed, number, "candidates")
-        samples = rounds.iteration(number) / "test_samples.jsonl"
+        spare = recipe.evaluate.spare_agreeing
+        samples = rounds.iteration(number) / ("checked_test_samples.jsonl" if spare else "test_samples.jsonl")
 
         def select() -> list[Request]:
+            drawn = [item.sample for item in disputed(read_checked(samples))] if spare else read_samples(samples)
             candidates: dict[str, list[str]] = {}
-            for sample in read_samples(samples):
+            for sample in drawn:
                 candidates.setdefault(sample.request, []).append(sample.text)
             limit = token_limit(recipe)
             return r3v.select_requests(rounds.test_questions, candidates, rounds.prompts, seed, limit=limit)

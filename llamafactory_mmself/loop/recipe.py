@@ -57,6 +57,7 @@ class Evaluation:
         samples: samples a question for oracle, vote and self-select; 0: greedy answers only.
         temperature: of these samples; None: as in training.
         select: let the model select among its samples (r3v).
+        spare_agreeing: where all samples give one answer, take it and do not ask; the published code asks.
         form: how test questions are asked: `cot`, `direct`, `answer` (see-think-answer) or `tagged` (Sherlock); None:
             as in training.
         turns: corrections of each greedy answer, one after the other (sherlock).
@@ -65,6 +66,7 @@ class Evaluation:
     samples: int = 0
     temperature: float | None = None
     select: bool = True
+    spare_agreeing: bool = False
     form: Form | None = None
     turns: int = 0
 

@@ -125,6 +125,7 @@ def train_model(out: Path, options: TrainingOptions | None = None) -> Path:
     out = Path(out).resolve()
     work, marker = out / WORK, out / WORK / "options.json"
     made_from = json.loads(json.dumps(asdict(options), default=str))
+    made_from["world"] = {name: made_from["world"][name] for name in ("rows", "columns", "size")}
     done = _keep_finished(out, marker, made_from)
     write_json(marker, {"options": made_from, "finished": done})
     model = Path(options.model or work / "random").resolve()

@@ -41,7 +41,7 @@ class WorldOptions:
         seed: where the scenes and questions come from.
     """
 
-    train: int = 1000
+    train: int = 500
     test: int = 600
     captions: int = 300
     rows: int = 2

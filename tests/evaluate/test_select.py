@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from llamafactory_mmself.data.questions import Question, write_questions
-from llamafactory_mmself.evaluate.answers import EvaluateError, score, score_table
+from llamafactory_mmself.evaluate.answers import EvaluateError, disputed, score, score_table
 from llamafactory_mmself.evaluate.curves import write_curve
 from llamafactory_mmself.evaluate.scaling import read_source, scaling_run
 from llamafactory_mmself.evaluate.select import SelectOptions, scale
@@ -104,6 +104,35 @@ def test_missing_answers_are_named() -> None:
         score(QUESTIONS, greedy=checked(["A", "B"]), profile="letters", seed=0)
     with pytest.raises(EvaluateError, match="samples that they chose from"):
         score(QUESTIONS, greedy=checked("ABC"), select=checked("ABC"), profile="letters", seed=0)
+
+
+def test_selections_are_spared_where_samples_agree() -> None:
+    samples = checked(["AAA", "BDB", "DDD"])
+    asked = [item for item in checked(["A", "C", "D"]) if item.question == "q1"]
+    assert {item.question for item in disputed(samples)} == {"q1"}
+    scores = score(QUESTIONS, greedy=checked("ABC"), samples=samples, select=asked, profile="letters", seed=0)
+    assert scores.named()["select@3"].right == (True, False, False)
+    with pytest.raises(EvaluateError, match="selections: question 'q1' has 0 answers"):
+        score(QUESTIONS, greedy=checked("ABC"), samples=samples, select=[], profile="letters", seed=0)
+    unread = checked(["AAA", "BBB", "?DD"])
+    assert {item.question for item in disputed(unread)} == {"q2"}, "an unparsed sample agrees with nothing"
+
+
+def test_agreeing_candidates_cost_no_selection(tmp_path: Path) -> None:
+    model = Model()
+    options = SelectOptions(sizes=(2, 3), votes=2, spare_agreeing=True)
+    points = scale(QUESTIONS, runner(model), options, Prompts.load(), tmp_path)
+    found = {(point.method, point.n): point for point in points}
+    assert {id for id in model.asked if "@" in id} == {"q1@2", "q1@3"}
+    assert found["select", 3].score.correct == found["select-vote", 3].score.correct == 2
+    assert (found["select", 3].cost.prompt, found["select", 3].cost.generated) == (10 + 10 / 3, 9 + 3 / 3)
+    nothing = Model()
+    (point,) = (
+        point
+        for point in scale(QUESTIONS[:1], runner(nothing), options, Prompts.load(), tmp_path / "one")
+        if (point.method, point.n) == ("select", 3)
+    )
+    assert point.score.correct == 1 and point.cost.generated == 9 and "q0@3" not in nothing.asked
 
 
 def test_selection_finds_what_voting_does_not(tmp_path: Path) -> None:

@@ -90,6 +90,18 @@ def test_a_round_that_only_continues_starts_from_the_last_model(recipe, tmp_path
     assert base_of_round_two(start="continue", train__finetuning_type="full") == str(run / "iter1" / "model")
 
 
+def test_only_candidates_that_differ_are_put_to_the_model(loop, recipe, tmp_path) -> None:
+    from llamafactory_mmself.evaluate.answers import disputed
+    from llamafactory_mmself.loop.rounds import read_checked
+
+    status, out, _ = loop(recipe(iterations=0, evaluate__spare_agreeing=True, sampling__temperature=1.2))
+    assert status == 0 and "select@2" in out
+    folder = tmp_path / "run" / "iter0"
+    open_questions = {item.question for item in disputed(read_checked(folder / "checked_test_samples.jsonl"))}
+    assert 0 < len(open_questions) < 8
+    assert {row["request"] for row in read_jsonl(folder / "test_select.jsonl")} == open_questions
+
+
 def test_sampling_uses_the_picture_limits_of_training(recipe) -> None:
     from llamafactory_mmself.loop.recipe import load_recipe
     from llamafactory_mmself.loop.settings import engine_config
