@@ -32,7 +32,7 @@ unexport PYTHONPATH PYTHONHOME
 # One thread is as fast as two for so small a model.
 demo: export OMP_NUM_THREADS ?= 1
 demo: $(VENV)/.installed
-	$(BIN)/mmself toy data --out $(DEMO)/data
+	$(BIN)/mmself toy data --train 300 --out $(DEMO)/data
 	$(BIN)/mmself toy start --data $(DEMO)/data --out $(DEMO)/start
 	$(BIN)/mmself loop examples/r3v/toy.yaml
 

@@ -25,8 +25,11 @@ from typing import Any
 
 from machine import describe_machine
 
+from llamafactory_mmself.data.questions import read_questions
+from llamafactory_mmself.evaluate.answers import selections_of, verdicts_of
 from llamafactory_mmself.evaluate.stats import bootstrap_gains, mean_over_seeds
 from llamafactory_mmself.files import read_json, read_jsonl, write_json, write_text
+from llamafactory_mmself.loop.rounds import read_checked
 
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -181,11 +184,19 @@ def _gain(before: list[list[bool]], after: list[list[bool]]) -> dict[str, float]
 
 def _selection(runs: list[Path], last: list[int], greedy: list[list[bool]]) -> dict[str, Any] | None:
     """Accuracy of self-selection among the samples, and what it gains over the same model's greedy answers."""
-    files = [run / f"iter{number}" / "checked_test_select.jsonl" for run, number in zip(runs, last, strict=True)]
-    if not all(file.exists() for file in files):
+    folders = [run / f"iter{number}" for run, number in zip(runs, last, strict=True)]
+    if not all((folder / "checked_test_select.jsonl").exists() for folder in folders):
         return None
-    selected = [_correct(file) for file in files]
+    selected = [_selected(folder) for folder in folders]
     return {"accuracy": [_mean(values) for values in selected], "gain": _gain(greedy, selected)}
+
+
+def _selected(folder: Path) -> list[bool]:
+    """Right or wrong for each held-out question; what candidates agree on is not selected, it is their answer."""
+    questions = read_questions(Path(read_json(folder.parent / "run.json")["test_data"]))
+    candidates = verdicts_of(questions, read_checked(folder / "checked_test_samples.jsonl"), "samples")
+    chosen = selections_of(questions, read_checked(folder / "checked_test_select.jsonl"), candidates)
+    return [chosen[question.id][0].correct for question in questions]
 
 
 def _finished(run: Path) -> bool:
@@ -221,7 +232,7 @@ def table(results: dict[str, Any]) -> str:
         f"Shares of {results['questions']} held-out questions answered rightly, means over seeds; unparsed "
         f"answers count as wrong (verifier `{results['rows'][0]['verifier']}`). In brackets: 95 % intervals of a "
         "bootstrap that is paired over questions. Gain: greedy after the last round minus greedy before the first. "
-        "Selection: among three samples, minus the same model's greedy answers.",
+        "Selection: among three samples where they differ, minus the same model's greedy answers.",
         "",
         "| variant | seeds | rounds | start | greedy | unparsed | gain | select@3 | select@3 − greedy |",
         "|---|---|--:|--:|--:|--:|--:|--:|--:|",

@@ -10,7 +10,7 @@ from typing import Any
 
 from .. import verify
 from ..data.questions import Question
-from ..recipes.records import Checked
+from ..recipes.records import Checked, by_question
 from ..verify import Verdict
 from .stats import Interval, wilson
 
@@ -238,11 +238,9 @@ def agreed(candidates: Sequence[Verdict]) -> Verdict | None:
 
 def disputed(checked: Sequence[Checked]) -> list[Checked]:
     """The samples of questions whose samples do not agree, in their order."""
-    groups: dict[str, list[Verdict]] = {}
-    for item in checked:
-        groups.setdefault(item.question, []).append(item.verdict)
-    open_questions = {id for id, group in groups.items() if agreed(group) is None}
-    return [item for item in checked if item.question in open_questions]
+    groups = by_question(checked)
+    unsettled = {id for id, group in groups.items() if agreed([item.verdict for item in group]) is None}
+    return [item for item in checked if item.question in unsettled]
 
 
 def selections_of(

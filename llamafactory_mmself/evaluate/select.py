@@ -17,6 +17,7 @@ from ..recipes.r3v import cot_requests, fitting_candidates, select_requests
 from ..recipes.records import Checked, verify_samples
 from ..verify import Verdict
 from .answers import (
+    Answers,
     EvaluateError,
     Rate,
     Score,
@@ -153,7 +154,7 @@ def scale(
     sizes = [n for n in sorted(set(options.sizes)) if n > 1]
     if not sizes:
         return table.points
-    asked = {n: table.asked(_newest(drawn, n)) for n in sizes}
+    asked = {n: table.asked(n) for n in sizes}
     requests, dropped = _selections(asked, drawn, prompts, options.seed, limit)
     chosen: list[Sample] = []
     voted: list[Sample] = []
@@ -163,7 +164,7 @@ def scale(
         params = replace(options.params, n=options.votes)
         voted = read_samples(run(SampleJob(requests, params, options.seed + 1, out / "voting_selections.jsonl")))
     for n in sizes:
-        table.selected(n, _newest(drawn, n), _of_size(chosen, n), _of_size(voted, n), dropped[n])
+        table.selected(n, _cost(_newest(drawn, n)), _of_size(chosen, n), _of_size(voted, n), dropped[n])
     return sorted(table.points, key=lambda point: (point.n, _ORDER.index(point.method)))
 
 
@@ -179,6 +180,7 @@ class _Table:
         self.scorer = Scorer(questions, options.profile, options.seed, options.category)
         self.points: list[Point] = []
         self.baseline: Score
+        self.candidates: dict[int, Answers] = {}
 
     def start(self, greedy: Group) -> None:
         """The greedy answers, which all others are compared with."""
@@ -187,22 +189,21 @@ class _Table:
 
     def sampled(self, n: int, drawn: Group) -> None:
         """What the candidates alone tell."""
-        verdicts = self._verdicts(drawn, "samples")
+        verdicts = self.candidates[n] = self._verdicts(drawn, "samples")
         self._add("vote", n, self.scorer.vote(f"vote@{n}", verdicts), _cost(drawn))
         self._add("oracle", n, self.scorer.oracle(f"oracle@{n}", verdicts), _cost(drawn))
 
-    def asked(self, drawn: Group) -> list[Question]:
+    def asked(self, n: int) -> list[Question]:
         """The questions whose candidates are put to the model."""
         if not self.options.spare_agreeing:
             return list(self.questions)
-        candidates = self._verdicts(drawn, "samples")
-        return [question for question in self.questions if agreed(candidates[question.id]) is None]
+        return [question for question in self.questions if agreed(self.candidates[n][question.id]) is None]
 
-    def selected(self, n: int, drawn: Group, chosen: Group, voted: Group, dropped: int) -> None:
-        """What the model chose."""
-        candidates = self._verdicts(drawn, "samples")
+    def selected(self, n: int, drawn: Cost, chosen: Group, voted: Group, dropped: int) -> None:
+        """What the model chose; `drawn` is what the candidates cost."""
+        candidates, count = self.candidates[n], len(self.questions)
         own = selections_of(self.questions, self._checked(chosen), candidates, f"selections among {n}")
-        cost, rate = _cost(drawn) + _cost(chosen, len(drawn)), out_of_candidates(own, candidates)
+        cost, rate = drawn + _cost(chosen, count), out_of_candidates(own, candidates)
         self._add("select", n, self.scorer.first(f"select@{n}", own), cost, rate, dropped)
         if self.options.votes:
             verdicts = selections_of(self.questions, self._checked(voted), candidates, f"voting selections among {n}")
@@ -210,7 +211,7 @@ class _Table:
             winners = {id: [winner] for id, group in verdicts.items() if (winner := elected(group)) is not None}
             rate = out_of_candidates(winners, candidates)
             score = self.scorer.vote(name, verdicts)
-            self._add("select-vote", n, score, _cost(drawn) + _cost(voted, len(drawn)), rate, dropped)
+            self._add("select-vote", n, score, drawn + _cost(voted, count), rate, dropped)
 
     def _add(self, method: str, n: int, score: Score, cost: Cost, rate: Rate | None = None, dropped: int = 0) -> None:
         gain = bootstrap_gain(self.baseline.right, score.right, seed=self.options.seed)

@@ -12,7 +12,7 @@ from typing import Any
 from ..data.questions import Question, read_questions
 from ..evaluate.stats import Estimate, Interval, bootstrap_gain
 from ..files import FileError, read_json, read_jsonl
-from ..recipes.records import Checked
+from ..recipes.records import Checked, by_question
 from .sherlock import round_name
 from .steps import LoopError
 
@@ -206,10 +206,7 @@ def _answers(place: Path) -> dict[str, dict[str, list[Checked]]]:
         path = place / f"checked_{purpose}.jsonl"
         if not path.exists():
             continue
-        groups: dict[str, list[Checked]] = {}
-        for row in read_jsonl(path):
-            item = Checked.from_row(row)
-            groups.setdefault(item.question, []).append(item)
+        groups = by_question(Checked.from_row(row) for row in read_jsonl(path))
         found[purpose] = {id: sorted(group, key=lambda item: item.sample.k) for id, group in groups.items()}
     return found
 

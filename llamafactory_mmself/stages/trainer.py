@@ -20,6 +20,7 @@ from ..tree.features import FeatureCache, VisionFeatures
 from ..tree.reference import Reference
 from ..tree.scores import Scorer, ScoreTable
 from .base import RunArguments, TreeStage
+from .checkpoints import LoadsByName
 from .reference_cache import ReferenceCache
 from .sampling import EpochSampler, PaddedRows
 
@@ -46,7 +47,7 @@ class MetricSums:
         return {name: (total / max(count, 1.0)) for name, (total, count) in zip(names, table.tolist(), strict=True)}
 
 
-class TreeTrainer(Trainer):
+class TreeTrainer(LoadsByName, Trainer):
     """Trains a model on sample trees.
 
     Args:

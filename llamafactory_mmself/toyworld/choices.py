@@ -71,12 +71,12 @@ def option(row: Row, name: str) -> str:
 
 
 def named(text: str) -> Thing | None:
-    """The thing that an option or a short answer names ("red circle", "a red circle"); None for "nothing".
+    """The thing that an option or an answer names ("red circle", "a red circle"); None for "nothing".
 
     Raises:
         ToyWorldError: neither.
     """
-    return None if text == NOTHING else Thing.parse(text.removeprefix("a "))
+    return None if text == NOTHING else Thing.parse(text.removeprefix("an ").removeprefix("a "))
 
 
 def random_question(rng: Random, scene: Scene, id: str, images: Sequence[str] = ()) -> Row:

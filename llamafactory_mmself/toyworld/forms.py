@@ -36,8 +36,7 @@ def _weigh(row: Row, scene: Scene, name: str, thought: Scene | None = None) -> s
     question, text, taken = asked(row), option(row, name), thought or scene
     verdict = "right" if holds(question, text, taken) else "wrong"
     if about_options(question):
-        thing = Thing.parse(text)
-        sought = rationale(Question("exists", thing.colour, thing.shape), scene, thought, name)
+        sought = rationale(Question.whether(Thing.parse(text)), scene, thought, name)
         return f"{sought} ({name}) {text} {verdict}."
     if question.kind == "relation":
         text = f"{compare(named(text), named(str(answer(question, taken))))}:"

@@ -189,11 +189,7 @@ def _read(said: str) -> tuple[Form | None, dict[str, str]]:
 
 
 def _cells(text: str) -> list[Thing | None]:
-    return [_thing(cell) for cell in text.split(", then ")]
-
-
-def _thing(text: str) -> Thing | None:
-    return None if text.lower() == "nothing" else Thing.parse(text.split(" ", 1)[1].lower())
+    return [named(cell) for cell in text.lower().split(", then ")]
 
 
 def _things(text: str) -> list[Thing]:
@@ -218,7 +214,7 @@ def _named(sentence: Sentence) -> list[Thing]:
     if sentence.form == "list":
         return _things(parts["found"])
     named = []
-    if sentence.form in ("relation", "neighbour") and (thing := _thing(parts.get("what", NOTHING))):
+    if sentence.form in ("relation", "neighbour") and (thing := named(parts.get("what", NOTHING).lower())):
         named.append(thing)
     is_there = sentence.form in ("there", "relation", "neighbour") or (
         sentence.form == "count" and parts["number"].lower() not in ("no", "0")
@@ -267,8 +263,8 @@ def _judge_not_there(parts: dict[str, str], scene: Scene, row: Row | None) -> bo
 
 def _judge_neighbour(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:
     right = _judge_relation(parts, scene, row)
-    if {"by_colour", "by_shape"} <= parts.keys():
-        right = right and parts["what"].lower() == f"a {parts['by_colour']} {parts['by_shape']}".lower()
+    if "by_colour" in parts and parts["what"].lower() != f"a {parts['by_colour']} {parts['by_shape']}".lower():
+        return False
     if not right or "place" not in parts:
         return right
     question = _target("relation", parts)

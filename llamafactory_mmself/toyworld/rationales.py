@@ -47,7 +47,7 @@ def compare(thing: Thing | None, found: Thing | None) -> str:
     """Whether a thing is what was found, None being an empty place: "a red square yes, square no"."""
     if found is None:
         return "nothing yes" if thing is None else f"a {thing} no"
-    return step(Question("exists", found.colour, found.shape), thing, thing)
+    return step(Question.whether(found), thing, thing)
 
 
 def _apart(what: Question | Thing | None) -> str:

@@ -135,6 +135,11 @@ class Question:
     shape: str | None = None
     direction: str | None = None
 
+    @classmethod
+    def whether(cls, thing: Thing) -> Question:
+        """Asks whether there is such a thing."""
+        return cls("exists", thing.colour, thing.shape)
+
     @property
     def target(self) -> str:
         """What is asked about, in the singular: "red circle", "red shape", "circle" or "shape"."""

@@ -100,8 +100,7 @@ def shipped_base(family: str, world: WorldOptions) -> Path:
     Raises:
         ToyWorldError: there is none for this family, grid or picture size.
     """
-    plain = WorldOptions()
-    if family == "qwen2_vl" and (world.rows, world.columns, world.size) == (plain.rows, plain.columns, plain.size):
+    if family == "qwen2_vl" and world.pictures == WorldOptions().pictures:
         return Path(__file__).parent / "base"
     raise ToyWorldError(
         f"No base model is shipped for {family} on a grid of {world.rows} x {world.columns} in {world.size} pixels. "
@@ -124,8 +123,7 @@ def train_model(out: Path, options: TrainingOptions | None = None) -> Path:
     options = options or TrainingOptions()
     out = Path(out).resolve()
     work, marker = out / WORK, out / WORK / "options.json"
-    made_from = json.loads(json.dumps(asdict(options), default=str))
-    made_from["world"] = {name: made_from["world"][name] for name in ("rows", "columns", "size")}
+    made_from = json.loads(json.dumps({**asdict(options), "world": options.world.pictures}, default=str))
     done = _keep_finished(out, marker, made_from)
     write_json(marker, {"options": made_from, "finished": done})
     model = Path(options.model or work / "random").resolve()

@@ -49,6 +49,11 @@ class WorldOptions:
     size: int = 56
     seed: int = 0
 
+    @property
+    def pictures(self) -> dict[str, int]:
+        """What a model for this world depends on: rows, columns and size."""
+        return {"rows": self.rows, "columns": self.columns, "size": self.size}
+
     def __post_init__(self) -> None:
         for name, value in asdict(self).items():
             if not isinstance(value, int) or value < 0:

@@ -69,18 +69,18 @@ def test_careless_rows_answer_wrongly_and_only_bare_questions_are_answered_so() 
 @pytest.mark.slow
 def test_llamafactory_trains_a_base_and_a_start(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = tmp_path / "model"
-    numbers = ["--rows", "8", "16", "24", "--batch_size", "8", "16", "24"]
+    numbers = ["--rows", "8", "16", "24", "32", "--batch_size", "8", "16", "24", "32"]
     assert main(["toy", "base", "--out", str(out), *numbers]) == 0
     assert capsys.readouterr().out.splitlines()[-1] == str(out)
     for name in ("config.json", "model.safetensors", "tokenizer.json", "train_results.json"):
         assert (out / name).is_file()
-    for phase, count in (("see", 8), ("reason", 16), ("follow", 24)):
+    for phase, count in (("see", 8), ("reason", 16), ("follow", 24), ("choose", 32)):
         folder = out / "training" / phase
         config = yaml.safe_load((folder / "train.yaml").read_text())
         assert (config["stage"], config["finetuning_type"], config["freeze_vision_tower"]) == ("sft", "full", False)
         assert len(json.loads((folder / "data" / "rows.json").read_text())) == count
         assert "train_loss" in (folder / "train.log").read_text()
-    assert json.loads((out / "training" / "options.json").read_text())["options"]["phases"][2]["rows"] == 24
+    assert json.loads((out / "training" / "options.json").read_text())["options"]["phases"][3]["rows"] == 32
     assert sorted(path.name for path in (out / "training").glob("*/model")) == []
     start = tmp_path / "start"
     assert main(["toy", "start", "--model", str(out), "--out", str(start), "--rows", "16", "--careless", "1"]) == 0

@@ -14,6 +14,7 @@ from transformers.trainer_utils import EvalLoopOutput
 
 from ...plugin import lf
 from ..base import RunArguments
+from ..checkpoints import LoadsByName
 from ..sampling import PaddedRows
 from .losses import summed_weights, token_losses
 from .pairs import PairSampler, torn_groups
@@ -40,7 +41,7 @@ class Extras:
     groups: Sequence[Sequence[int]] | None
 
 
-class ReflectionTrainer(lf.CustomSeq2SeqTrainer):
+class ReflectionTrainer(LoadsByName, lf.CustomSeq2SeqTrainer):
     """Trains on rows of several kinds.
 
     Where all kinds weigh the same, the loss is stage `sft`'s, computed by it. Otherwise it is the weighted mean over
