@@ -17,13 +17,15 @@ TINY = [path for path in EXAMPLES if path.stem.endswith("_tiny")]
 PRESETS = {"r3v-geoqa": "r3v/geoqa_qwen2_vl_7b_paper.yaml", "stl": "stl/m3cot_llava15_7b_paper.yaml"}
 
 
-def training_arguments(path: Path) -> dict[str, Any]:
-    """What LLaMA-Factory gets to read: the file, or the training part of a recipe as the loop fills it in."""
+def training_arguments(path: Path) -> list[dict[str, Any]]:
+    """What LLaMA-Factory gets to read: the file, or the trainings of a recipe as the loop fills them in."""
     values = yaml.safe_load(path.read_text())
     if path not in RECIPES:
-        return values
+        return [values]
     names = {"model_name_or_path": values["base_model"], "template": values["template"], "dataset": "self_training"}
-    return {**values["train"], **names, "dataset_dir": str(ROOT / "data"), "do_train": True}
+    common = {**values["train"], **names, "dataset_dir": str(ROOT / "data"), "do_train": True}
+    stages = {"r0": "reflection_sft", "sft": "reflection_sft", "offline": "sherlock_dpo", "online": "sherlock_dpo"}
+    return [{**common, "stage": stages[name], **own} for name, own in values.get("rounds", {}).items()] or [common]
 
 
 @pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
@@ -34,11 +36,12 @@ def test_the_parser_accepts_it(path, tmp_path, monkeypatch):
     _autoload.activate()
     from llamafactory.hparams import get_train_args
 
-    arguments = training_arguments(path)
-    arguments |= {"output_dir": str(tmp_path / "out"), "bf16": False, "fp16": False, "deepspeed": None}
-    arguments.pop("attn", None)  # xFormers need not be installed
-    finetuning = get_train_args(arguments)[3]
-    assert finetuning.plugin_stage or finetuning.stage == "sft"
+    for arguments in training_arguments(path):
+        arguments |= {"output_dir": str(tmp_path / "out"), "bf16": False, "fp16": False, "deepspeed": None}
+        arguments.pop("attn", None)  # xFormers need not be installed
+        arguments.pop("global_batch", None)  # the loop makes accumulation of it
+        finetuning = get_train_args(arguments)[3]
+        assert finetuning.plugin_stage or finetuning.stage == "sft"
 
 
 @pytest.mark.parametrize("path", TINY, ids=lambda path: path.name)
@@ -71,7 +74,8 @@ def test_a_recipe_is_one_that_the_loop_takes(path, tmp_path):
             values[name] = str(tmp_path / f"{name}.json")
             Path(values[name]).write_text("[]")
     names = [step.name for step in make_steps(make_recipe(values, str(path)), Sampler())]
-    assert names[-1] == f"iter{values['iterations']}/score" and "iter1/train" in names
+    last = "score" if "test_data" in values else "train"
+    assert names[-1] == f"iter{values['iterations']}/{last}" and "iter1/train" in names
 
 
 @pytest.mark.parametrize(("preset", "path"), PRESETS.items())

@@ -12,7 +12,7 @@ from typing import Any
 
 
 # In the order of `mmself --help`.
-COMMANDS = ("train", "loop", "report", "sample", "build", "select", "data", "toy", "validate", "doctor")
+COMMANDS = ("train", "loop", "report", "sample", "build", "select", "correct", "data", "toy", "validate", "doctor")
 
 
 def add_commands(subparsers: Any) -> None:

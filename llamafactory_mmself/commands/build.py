@@ -4,15 +4,15 @@
 from __future__ import annotations
 
 import argparse
-import contextlib
-import sys
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, fields
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .pictures import add_picture_limits, picture_limits
+from . import build_sherlock
+from .pictures import add_picture_limits
+from .sample import prompt_files, token_limit
 
 
 if TYPE_CHECKING:
@@ -38,6 +38,7 @@ examples:
   mmself build stl --questions train.json --answers a0.jsonl --out data --name stl_1
       without --refutations: writes the prompts for them, data/stl_1_refute_requests.jsonl
   mmself build stl --questions train.json --answers a0.jsonl --refutations r0.jsonl --out data --name stl_1
+  mmself build sherlock --help                                     (in several steps)
 
 Files of samples come from `mmself sample`; the first one is of iteration 0.
 """
@@ -54,6 +55,7 @@ def add(commands: Any) -> None:
     recipes = build.add_subparsers(required=True, metavar="RECIPE")
     _add_r3v(recipes.add_parser("r3v", help="right solutions, self-refine and self-select"))
     _add_stl(recipes.add_parser("stl", help="see-think-answer rationales, and why wrong options are wrong"))
+    build_sherlock.add(recipes)
 
 
 def _add_r3v(parser: argparse.ArgumentParser) -> None:
@@ -195,13 +197,7 @@ def _given(kind: type[Any], arguments: argparse.Namespace) -> dict[str, Any]:
 def _prompts(arguments: argparse.Namespace) -> Prompts:
     from ..recipes.prompts import Prompts
 
-    own = {}
-    for pair in arguments.prompt:
-        name, equals, file = pair.partition("=")
-        if not equals:
-            raise ValueError(f"--prompt: NAME=FILE is expected, found {pair!r}.")
-        own[name] = file
-    return Prompts.load(own)
+    return Prompts.load(prompt_files(arguments.prompt))
 
 
 def _checked(questions: Sequence[Question], files: Sequence[Path], profile: str) -> list[Checked]:
@@ -223,8 +219,8 @@ def _make(arguments: argparse.Namespace, make: Callable[[TokenLimit | None], Mad
     from ..recipes.examples import write_dataset
 
     examples, counts = make(None)
-    if arguments.max_tokens is not None:
-        limit = _limit(arguments)
+    limit = token_limit(arguments)
+    if limit is not None:
         _report_long(examples, limit)
         if arguments.drop_long:
             everything = len(examples)
@@ -239,20 +235,6 @@ def _make(arguments: argparse.Namespace, make: Callable[[TokenLimit | None], Mad
     )
     print(f"registered as {arguments.name!r} in {arguments.register or path.parent / 'dataset_info.json'}")
     return 0
-
-
-def _limit(arguments: argparse.Namespace) -> TokenLimit:
-    from ..generate.config import EngineConfig
-    from ..generate.encoding import load_encoder
-    from ..recipes.lengths import TokenLimit, token_count
-
-    if not arguments.model or not arguments.template:
-        raise ValueError("--max_tokens needs --model and --template: their tokenizer and processor count.")
-    with contextlib.redirect_stdout(sys.stderr):  # LLaMA-Factory logs to standard output
-        encoder = load_encoder(
-            EngineConfig(model=arguments.model, template=arguments.template, llamafactory=picture_limits(arguments))
-        )
-    return TokenLimit(token_count(encoder.rows), arguments.max_tokens)
 
 
 def _report_long(examples: Sequence[Example], limit: TokenLimit) -> None:
@@ -270,7 +252,7 @@ def _write_requests(arguments: argparse.Namespace, requests: Sequence[Request]) 
     from ..files import write_jsonl
 
     path = arguments.out / f"{arguments.name}_refute_requests.jsonl"
-    write_jsonl(path, (asdict(request) for request in requests))
+    write_jsonl(path, (request.to_row() for request in requests))
     print(f"{path}: {len(requests)} refutations to ask for")
     print("Sample them with the same model (`mmself sample --requests`) and build again with --refutations.")
     return 0

@@ -21,6 +21,7 @@ NAMES = {
     "chartqa": ("ChartQA, human questions", "train, val, test"),
     "clevr": ("CLEVR-Math", "train, val, test"),
     "m3cot": ("M3CoT: the official files, or those of STL", "train, dev, test"),
+    "llava_cot": ("LLaVA-CoT-100k, with its responses in sections", "train"),
 }
 COLUMNS = {"messages": "conversations", "images": "images", "id": "id", "answer": "answer", "choices": "choices"}
 

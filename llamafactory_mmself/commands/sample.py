@@ -8,12 +8,17 @@ import contextlib
 import os
 import sys
 import time
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .pictures import add_picture_limits, picture_limits
 
+
+if TYPE_CHECKING:
+    from ..generate.config import EngineConfig
+    from ..recipes.lengths import TokenLimit
 
 ENGINE_FLAGS = ("model", "adapter", "template", "dtype", "device", "batch_size", "workers", "api_base", "api_model")
 
@@ -105,8 +110,19 @@ def _run(options: argparse.Namespace) -> int:
     return 0
 
 
-def engine_config(options: argparse.Namespace) -> Any:
+def engine_config(options: argparse.Namespace) -> EngineConfig:
     """The engine's settings from `--config` and the flags that override it.
+
+    Raises:
+        EngineError, FileError: naming file and key.
+    """
+    flags = {name: vars(options)[name] for name in (*ENGINE_FLAGS, "ray")} | {"name": options.engine}
+    config = engine_file(options.config, {name: value for name, value in flags.items() if value is not None})
+    return replace(config, llamafactory={**config.llamafactory, **picture_limits(options)})
+
+
+def engine_file(path: Path | None, changes: Mapping[str, Any] | None = None) -> EngineConfig:
+    """The engine's settings from a YAML file, if there is one, and values that override it.
 
     Raises:
         EngineError, FileError: naming file and key.
@@ -114,25 +130,57 @@ def engine_config(options: argparse.Namespace) -> Any:
     from ..files import FileError
     from ..generate.config import EngineConfig
 
-    values: dict[str, Any] = {}
+    values: Any = {}
     where = "engine"
-    if options.config is not None:
+    if path is not None:
         import yaml
 
-        where = str(options.config)
+        where = str(path)
         try:
-            values = yaml.safe_load(options.config.read_text(encoding="utf-8")) or {}
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
         except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise FileError(f"{options.config} cannot be read: {error}") from error
+            raise FileError(f"{path} cannot be read: {error}") from error
         if not isinstance(values, dict):
-            raise FileError(f"{options.config}: settings of an engine are expected, one `name: value` a line.")
-    flags = {name: vars(options)[name] for name in (*ENGINE_FLAGS, "ray")} | {"name": options.engine}
-    config = EngineConfig.from_dict(
-        values | {name: value for name, value in flags.items() if value is not None}, where
-    )
-    config = replace(config, llamafactory={**config.llamafactory, **picture_limits(options)})
+            raise FileError(f"{path}: settings of an engine are expected, one `name: value` a line.")
+    config = EngineConfig.from_dict({**values, **(changes or {})}, where)
     config.check(where)
     return config
+
+
+def token_limit(options: argparse.Namespace) -> TokenLimit | None:
+    """What `--max_tokens` allows, counted as training will; None without it.
+
+    Raises:
+        ValueError: it is not said whose tokenizer counts.
+    """
+    from ..generate.config import EngineConfig
+    from ..generate.encoding import load_encoder
+    from ..recipes.lengths import TokenLimit, token_count
+
+    if options.max_tokens is None:
+        return None
+    if not options.model or not options.template:
+        raise ValueError("--max_tokens needs --model and --template: their tokenizer and processor count.")
+    with contextlib.redirect_stdout(sys.stderr):  # LLaMA-Factory logs to standard output
+        encoder = load_encoder(
+            EngineConfig(model=options.model, template=options.template, llamafactory=picture_limits(options))
+        )
+    return TokenLimit(token_count(encoder.rows), options.max_tokens)
+
+
+def prompt_files(pairs: Iterable[str]) -> dict[str, str]:
+    """The user's own prompt files from `NAME=FILE`.
+
+    Raises:
+        ValueError: a text of another form.
+    """
+    own = {}
+    for pair in pairs:
+        name, equals, file = pair.partition("=")
+        if not equals:
+            raise ValueError(f"--prompt: NAME=FILE is expected, found {pair!r}.")
+        own[name] = file
+    return own
 
 
 def summary(path: Path, samples: list[Any], limit: int, seconds: float) -> str:

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .sample import add_engine, engine_config
+from .sample import add_engine, engine_config, prompt_files
 
 
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ def _select(options: argparse.Namespace) -> str:
         options.category,
         spare_agreeing=options.spare_agreeing,
     )
-    prompts = Prompts.load(dict(_pair(text) for text in options.prompt))
+    prompts = Prompts.load(prompt_files(options.prompt))
     limit = _limit(config, options.max_prompt_tokens, _CUTOFF_LEN)
     points = scale(
         read_questions(options.questions),
@@ -233,10 +233,3 @@ def _limit(config: EngineConfig, wanted: int | None, usual: int) -> TokenLimit |
             raise EngineError("--max_prompt_tokens needs --model and --template: their tokenizer counts.")
         return None
     return TokenLimit.of(load_encoder(config).rows, usual if wanted is None else wanted)
-
-
-def _pair(text: str) -> tuple[str, str]:
-    name, equals, file = text.partition("=")
-    if not equals:
-        raise ValueError(f"--prompt: NAME=FILE is expected, found {text!r}.")
-    return name, file

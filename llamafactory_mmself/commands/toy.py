@@ -30,6 +30,7 @@ def add(commands: Any) -> None:
     toy = commands.add_parser("toy", help="a small world with known truth: data, models, a weak start")
     toys = toy.add_subparsers(required=True, metavar="WHAT")
     _add_data(toys)
+    _add_responses(toys)
     _add_model(toys)
     _add_start(toys)
     _add_base(toys)
@@ -46,6 +47,14 @@ def _add_data(toys: Any) -> None:
     data.add_argument("--size", type=int, default=56, help="sides of a picture in pixels (default: 56)")
     data.add_argument("--seed", type=int, default=0, help="seed of scenes and questions (default: 0)")
     data.set_defaults(run=_data)
+
+
+def _add_responses(toys: Any) -> None:
+    responses = toys.add_parser(
+        "responses", help="annotate training questions with whole responses in sections, for Sherlock"
+    )
+    responses.add_argument("--data", required=True, type=Path, help="folder of `mmself toy data`")
+    responses.set_defaults(run=_responses)
 
 
 def _add_model(toys: Any) -> None:
@@ -116,6 +125,16 @@ def _data(options: argparse.Namespace) -> int:
     )
     for path in write_world(options.out, world).values():
         print(path)
+    return 0
+
+
+def _responses(options: argparse.Namespace) -> int:
+    from ..data.questions import read_questions, write_questions
+    from ..toyworld.start import annotated
+
+    path = options.data / "annotated.json"
+    write_questions(path, [annotated(row) for row in read_questions(options.data / "train.json")])
+    print(path)
     return 0
 
 

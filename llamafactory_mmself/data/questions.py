@@ -83,8 +83,12 @@ class Question:
         }
 
 
-def read_questions(path: Path) -> list[Question]:
+def read_questions(path: Path, *, labelled: bool = True) -> list[Question]:
     """Reads a JSON or JSONL file of questions; pictures are looked for from the file's folder.
+
+    Args:
+        path: the file.
+        labelled: whether each question needs an answer; without, one that has none gets the empty answer.
 
     Raises:
         FileError: naming file, row and field, for rows without id or answer, for an id that comes twice, for a letter
@@ -97,7 +101,7 @@ def read_questions(path: Path) -> list[Question]:
     seen: dict[str, int] = {}
     questions = []
     for number, row in enumerate(rows):
-        question = _question(row, path, number)
+        question = _question(row, path, number, labelled)
         if question.id in seen:
             raise FileError(f"{path}, row {number}, field `id`: {question.id!r} is row {seen[question.id]}'s already.")
         seen[question.id] = number
@@ -111,7 +115,7 @@ def write_questions(path: Path, questions: Iterable[Question]) -> None:
     write_json(path, [question.to_row(path.parent) for question in questions])
 
 
-def _question(row: Any, path: Path, number: int) -> Question:
+def _question(row: Any, path: Path, number: int, labelled: bool) -> Question:
     def fail(name: str, problem: str) -> FileError:
         return FileError(f"{path}, row {number}, field `{name}`: {problem}")
 
@@ -119,7 +123,8 @@ def _question(row: Any, path: Path, number: int) -> Question:
         raise FileError(f"{path}, row {number}: a JSON object is expected, found {type(row).__name__}.")
     if row.get("id") in (None, ""):
         raise fail("id", "is missing; each question needs an id of its own.")
-    if row.get("answer") in (None, ""):
+    unknown = row.get("answer") in (None, "")
+    if labelled and unknown:
         raise fail("answer", "is missing; questions are checked against it.")
     text = row.get("question") or _human_turn(row)
     if not text:
@@ -127,8 +132,8 @@ def _question(row: Any, path: Path, number: int) -> Question:
     choices = row.get("choices")
     if choices is not None and (not isinstance(choices, list) or not 2 <= len(choices) <= len(ascii_uppercase)):
         raise fail("choices", f"a list of 2 to {len(ascii_uppercase)} options is expected, found {choices!r}.")
-    answer = str(row["answer"]).strip()
-    if choices:
+    answer = "" if unknown else str(row["answer"]).strip()
+    if choices and not unknown:
         answer = answer.strip("()").upper()
         if answer not in ascii_uppercase[: len(choices)] or len(answer) != 1:
             last = ascii_uppercase[len(choices) - 1]

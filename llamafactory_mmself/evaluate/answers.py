@@ -124,6 +124,7 @@ class Scores:
         oracle: at least one of the N samples is right.
         vote: majority of the N samples.
         select: the model's choice after it has seen the N samples.
+        correct: the model's last correction of its greedy answer.
         out_of_candidates: selections whose answer no candidate had, among those with an answer.
         unparsed_samples: sampled answers that could not be read, among all of them.
     """
@@ -133,12 +134,13 @@ class Scores:
     oracle: Score | None = None
     vote: Score | None = None
     select: Score | None = None
+    correct: Score | None = None
     out_of_candidates: Rate | None = None
     unparsed_samples: Rate | None = None
 
     def named(self) -> dict[str, Score]:
         """The scores that there are, by name."""
-        scores = (self.greedy, self.vote, self.select, self.oracle)
+        scores = (self.greedy, self.correct, self.vote, self.select, self.oracle)
         return {item.name: item for item in scores if item is not None}
 
     def to_dict(self) -> dict[str, Any]:
@@ -271,6 +273,7 @@ def score(
     greedy: Sequence[Checked],
     samples: Sequence[Checked] | None = None,
     select: Sequence[Checked] | None = None,
+    corrected: Sequence[Sequence[Checked]] = (),
     profile: str,
     seed: int,
     category: str = "category",
@@ -282,6 +285,7 @@ def score(
         greedy: one greedy answer for each.
         samples: N sampled answers for each.
         select: one selection among the N samples for each; none is needed where these agree.
+        corrected: one correction of each greedy answer, one of each correction, and so on.
         profile: verifier profile that all of them were checked with.
         seed: of the samples.
         category: field of the questions' rows to report accuracy by.
@@ -291,10 +295,12 @@ def score(
     """
     scorer = Scorer(questions, profile, seed, category)
     test1 = scorer.first("test@1", verdicts_of(questions, greedy, "greedy answers"))
+    turns = [verdicts_of(questions, turn, "corrections") for turn in corrected]
+    correct = scorer.first(f"correct@{len(turns)}", turns[-1]) if turns else None
     if samples is None:
         if select is not None:
             raise EvaluateError("Selections can be scored only together with the samples that they chose from.")
-        return Scores(test1)
+        return Scores(test1, correct=correct)
     drawn = verdicts_of(questions, samples, "samples")
     n = len(drawn[questions[0].id])
     chosen = None if select is None else selections_of(questions, select, drawn)
@@ -305,6 +311,7 @@ def score(
         oracle=scorer.oracle(f"oracle@{n}", drawn),
         vote=scorer.vote(f"vote@{n}", drawn),
         select=None if chosen is None else scorer.first(f"select@{n}", chosen),
+        correct=correct,
         out_of_candidates=None if chosen is None else out_of_candidates(chosen, drawn),
         unparsed_samples=Rate.of(unparsed, n * len(drawn)),
     )
@@ -350,3 +357,8 @@ def score_table(scores: Sequence[Score]) -> str:
 def span(interval: Interval) -> str:
     """An interval of shares as text, in percent."""
     return f"{percent(interval.low)}–{percent(interval.high)}"
+
+
+def tokens(value: float | None) -> str:
+    """A mean number of tokens as text; a question mark where the engine does not tell."""
+    return "?" if value is None else f"{value:.0f}"

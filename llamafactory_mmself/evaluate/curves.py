@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_json, write_text
-from .answers import percent, span, table
+from .answers import percent, span, table, tokens
 from .charts import Series, line_chart, save
 from .select import Point
 
@@ -57,8 +57,8 @@ def curve_table(points: Sequence[Point]) -> str:
                 f"{100 * gain.low:+.1f} to {100 * gain.high:+.1f}",
                 "" if rate is None else percent(rate.share),
                 str(point.dropped) if point.method.startswith("select") else "",
-                _tokens(point.cost.prompt),
-                _tokens(point.cost.generated),
+                tokens(point.cost.prompt),
+                tokens(point.cost.generated),
             ]
         )
     score = points[0].score
@@ -123,7 +123,3 @@ def _csv(points: Sequence[Point]) -> str:
         line += [f"{score.profile} v{score.version}", "" if rate is None else rate.share, point.dropped]
         writer.writerow([*line, point.cost.prompt, point.cost.generated])
     return buffer.getvalue()
-
-
-def _tokens(value: float | None) -> str:
-    return "?" if value is None else f"{value:.0f}"

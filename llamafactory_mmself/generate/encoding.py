@@ -7,7 +7,7 @@ import hashlib
 import os
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,7 @@ from ..data.questions import IMAGE
 from ..data.rows import PreferenceRow
 from ..data.turns import Turn
 from .config import EngineConfig
-from .types import EngineError, Request
+from .types import Completion, EngineError, Request
 
 
 PATCH = 28 * 28  # pixels that become one token, about
@@ -52,20 +52,39 @@ class PromptEncoder:
     stop_ids: tuple[int, ...]
 
     def encode(self, request: Request) -> EncodedPrompt:
-        """Encodes one request.
+        """Encodes one request, the given beginning of its answer included.
 
         Raises:
             EngineError: naming the request, if the template cannot take it.
         """
         try:
-            return EncodedPrompt(tuple(self.rows.prompt(_as_row(request), request.images)), request.images)
+            ids = self.rows.prompt(_as_row(request), request.images)
         except (ValueError, OSError, SyntaxError) as error:
             raise EngineError(f"Request {request.id!r} cannot be encoded: {error}") from error
+        return EncodedPrompt((*ids, *self._prefix_ids(request.prefix)), request.images)
+
+    def joined(self, request: Request, completion: Completion) -> Completion:
+        """A completion whose text goes on from the request's prefix.
+
+        Some tokenizers drop the blank that a text begins with; between prefix and completion it belongs there.
+        """
+        if not request.prefix:
+            return completion
+        head = self._prefix_ids(request.prefix)
+        alone, whole = self.decode(completion.token_ids), self.decode([*head, *completion.token_ids])
+        before = self.decode(head)
+        if not (whole.startswith(before) and whole.endswith(alone)):
+            return completion
+        return replace(completion, text=whole[len(before) : len(whole) - len(alone)] + completion.text)
 
     def decode(self, ids: Sequence[int]) -> str:
         """The text of an answer, without special tokens."""
         text: str = self.rows.tokenizer.decode(list(ids), skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return text
+
+    def _prefix_ids(self, prefix: str) -> list[int]:
+        """The ids that training gives a prefix."""
+        return list(self.rows.tokenizer.encode(prefix, add_special_tokens=False)) if prefix else []
 
 
 def load_encoder(config: EngineConfig) -> PromptEncoder:
@@ -183,7 +202,7 @@ def estimated_lengths(
     """
     least, most = pixels
     return [
-        sum(len(message.content) for message in request.messages) // LETTERS
+        (sum(len(message.content) for message in request.messages) + len(request.prefix)) // LETTERS
         + sum(min(max(images[image].width * images[image].height, least), most) // PATCH for image in request.images)
         for request in requests
     ]

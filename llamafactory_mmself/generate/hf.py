@@ -80,7 +80,7 @@ class HFEngine:
                 prompts = collate_prompts(encoded, self.collate, tokenizer.pad_token_id, self.model)
                 answers = sample(self.model, prompts, params, seed + number, ending)
                 found |= zip((request.id for request in group), answers, strict=True)
-            return [found[request.id] for request in requests]
+            return [[self.encoder.joined(request, item) for item in found[request.id]] for request in requests]
         except torch.OutOfMemoryError as error:
             raise EngineError(
                 f"{len(requests)} prompts with {params.n} samples each do not fit into the GPU's memory. Lower "
@@ -91,6 +91,10 @@ class HFEngine:
         """One prompt through the model's own `generate`."""
         from ..plugin import lf
 
+        if request.prefix:
+            raise EngineError(
+                f"Request {request.id!r} begins its answer itself; this family's own `generate` cannot go on."
+            )
         inputs, length = lf.generation_inputs(self.parts, self.model, request.messages, list(request.images), params)
         settings = inputs["generation_config"]
         settings.return_dict_in_generate, settings.output_logits = True, params.logprobs

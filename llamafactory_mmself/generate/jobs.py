@@ -181,7 +181,8 @@ def make_manifest(job: SampleJob, config: EngineConfig, policy: str, images: dic
 
 def _request_digest(request: Request, images: dict[str, ImageFact]) -> str:
     turns = [[message.role, message.content] for message in request.messages]
-    return _digest([turns, [images[image].digest for image in request.images]])
+    prefix = [request.prefix] if request.prefix else []
+    return _digest([turns, [images[image].digest for image in request.images], *prefix])
 
 
 def _digest(value: Any) -> str:

@@ -59,9 +59,14 @@ class OpenAIEngine:
         """See `Engine.generate`. Each request has a seed of its own, made from `seed` and its id.
 
         Raises:
-            EngineError: a picture cannot be read, or the server refuses a request or does not answer. Requests under
-                way are given up then.
+            EngineError: a picture cannot be read, a request begins its answer itself, or the server refuses a request
+                or does not answer. Requests under way are given up then.
         """
+        if begun := [request.id for request in requests if request.prefix]:
+            raise EngineError(
+                f"Request {begun[0]!r} begins its answer itself; chat endpoints have no agreed way to go on. "
+                "Use the engine `hf` or `vllm`."
+            )
         return _run(self._generate(requests, params, seed))
 
     def close(self) -> None:

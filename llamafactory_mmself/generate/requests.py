@@ -43,7 +43,7 @@ def read_requests(path: Path) -> list[Request]:
     """Reads a JSONL file of requests.
 
     A line has `id`, `prompt` or `messages` (with `role` and `content`), and `images`, which are looked for from the
-    file's folder. `<image>` in the text says where a picture stands.
+    file's folder. `<image>` in the text says where a picture stands. `prefix` is how the answer begins.
 
     Raises:
         FileError: naming file, line and field.
@@ -69,7 +69,10 @@ def _request(row: Mapping[str, Any], path: Path, number: int) -> Request:
     images = row.get("images") or []
     if not isinstance(images, list) or not all(isinstance(image, str) for image in images):
         raise fail("images", f"a list of paths is expected, found {images!r}.")
-    return Request(str(row["id"]), messages, tuple(str((path.parent / image).resolve()) for image in images))
+    prefix = row.get("prefix") or ""
+    if not isinstance(prefix, str):
+        raise fail("prefix", f"text is expected, found {prefix!r}.")
+    return Request(str(row["id"]), messages, tuple(str((path.parent / image).resolve()) for image in images), prefix)
 
 
 def _message(turn: Any, fail: Any) -> Message:

@@ -28,16 +28,23 @@ class Request:
         id: unique within a job.
         messages: an optional system message, then user and assistant in turn, a user turn last.
         images: paths of the pictures, in the order of the `<image>` placeholders in the messages.
+        prefix: how the answer begins; completions go on from there and do not repeat it.
     """
 
     id: str
     messages: tuple[Message, ...]
     images: tuple[str, ...] = ()
+    prefix: str = ""
 
     @classmethod
-    def ask(cls, id: str, prompt: str, images: Sequence[str] = ()) -> Request:
+    def ask(cls, id: str, prompt: str, images: Sequence[str] = (), prefix: str = "") -> Request:
         """A request of one user turn."""
-        return cls(id, (Message("user", prompt),), tuple(images))
+        return cls(id, (Message("user", prompt),), tuple(images), prefix)
+
+    def to_row(self) -> dict[str, Any]:
+        """The line of a requests file."""
+        values = asdict(self)
+        return values if self.prefix else {name: value for name, value in values.items() if name != "prefix"}
 
 
 @dataclass(frozen=True)

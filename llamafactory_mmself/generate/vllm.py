@@ -96,7 +96,10 @@ class VLLMEngine:
         except ValueError as error:
             raise EngineError(f"vLLM refuses a request: {error}") from error
         ending = Ending(frozenset(self.encoder.stop_ids), params.stop, self.encoder.decode)
-        found = [_completions(output, ending, params.logprobs) for output in outputs]
+        found = [
+            [self.encoder.joined(request, item) for item in _completions(output, ending, params.logprobs)]
+            for request, output in zip(requests, outputs, strict=True)
+        ]
         return [[answers[k % len(answers)] for k in range(params.n)] for answers in found]
 
     def close(self) -> None:

@@ -18,7 +18,7 @@ from ..evaluate.charts import DARK, LIGHT, data_url, picture
 from ..recipes.records import Checked
 from .page_style import CSS
 from .report import LABELS, conditions, figures, points
-from .view import IterationView, RunView
+from .view import CORRECTIONS, IterationView, RunView
 
 
 _SHOWN = 9  # questions
@@ -28,7 +28,8 @@ _CAPTIONS = {
     "kinds": "Training examples of each kind.",
     "time": "Wall time of the steps.",
 }
-_TITLES = {"r3v": "R3V", "stl": "STL"}
+_PURPOSES = {"test_greedy": "greedy", "test_samples": "samples", "test_select": "selected"}
+_TITLES = {"r3v": "R3V", "stl": "STL", "sherlock": "Sherlock"}
 
 
 def page(run: RunView) -> str:
@@ -106,7 +107,7 @@ def _accuracy(run: RunView) -> str:
         "gain of test@1",
     ]
     head = "".join(f"<th>{escape(title)}</th>" for title in titles)
-    body = "".join(_accuracy_row(view, run.methods) for view in run.iterations)
+    body = "".join(_accuracy_row(view, run.methods, run.label(view.number)) for view in run.iterations)
     notes = "".join(f'<p class="small soft">{escape(line)}</p>' for line in conditions(run).split("\n"))
     return (
         f'<h2>Accuracy</h2><div class="card"><div class="scroll"><table><thead><tr>{head}</tr></thead>'
@@ -114,8 +115,8 @@ def _accuracy(run: RunView) -> str:
     )
 
 
-def _accuracy_row(view: IterationView, methods: Sequence[str]) -> str:
-    cells = [f"<b>{view.number}</b>" + ('<div class="small soft">start</div>' if view.number == 0 else "")]
+def _accuracy_row(view: IterationView, methods: Sequence[str], label: str) -> str:
+    cells = [f"<b>{view.number}</b>" + (f'<div class="small soft">{escape(label)}</div>' if label else "")]
     for method in methods:
         item = view.scores.get(method)
         note = "" if item is None else f"{span(item.interval)} · {item.unparsed} unparsed"
@@ -164,7 +165,8 @@ def _question(question: Question, iterations: Sequence[IterationView]) -> str:
     rows = []
     for view in iterations:
         cells, texts = [], []
-        for purpose, label in (("test_greedy", "greedy"), ("test_samples", "samples"), ("test_select", "selected")):
+        for purpose in view.answers:
+            label = _PURPOSES.get(purpose) or f"correction {purpose.removeprefix(CORRECTIONS)}"
             found = view.answers.get(purpose, {}).get(question.id, ())
             if found:
                 marks = " ".join(_mark(item) for item in found)
@@ -201,11 +203,19 @@ def _examples(run: RunView) -> str:
 
 def _example(row: Any, kind: str, number: int) -> str:
     turns = row["conversations"]
+    learnt = {"to learn": turns[-1]["value"]}
+    if "chosen" in row:
+        given, gone = row["prefix"], row["prefix_l"]
+        learnt = {"given": given, "chosen": row["chosen"]["value"][len(given) :]}
+        learnt |= {"given to go wrong from": gone} if gone != given else {}
+        learnt |= {"rejected": row["rejected"]["value"][len(gone) :]}
+    texts = "<p></p>".join(
+        f'<div class="label">{escape(label)}</div><pre>{escape(text)}</pre>' for label, text in learnt.items() if text
+    )
     source = json.dumps(row["provenance"], ensure_ascii=False, indent=2)
     return (
         f'<div class="card example"><div>{_pictures(row["images"])}</div><div><div class="label">asked</div>'
-        f'<pre>{escape(turns[0]["value"])}</pre><p></p><div class="label">to learn</div>'
-        f"<pre>{escape(turns[-1]['value'])}</pre><p></p>"
+        f"<pre>{escape(turns[0]['value'])}</pre><p></p>{texts}<p></p>"
         f"<details><summary>where it comes from</summary><pre>{escape(str(row.get('id', '')))}\n{escape(source)}</pre>"
         "</details></div></div>"
     )

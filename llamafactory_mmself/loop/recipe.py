@@ -16,10 +16,29 @@ from .steps import LoopError
 
 
 Kind = TypeVar("Kind")
-Method = Literal["r3v", "stl"]
+Method = Literal["r3v", "stl", "sherlock"]
 Start = Literal["restart", "continue"]
 Export = Literal["last", "all", "never"]
-Form = Literal["cot", "direct", "answer"]
+Form = Literal["cot", "direct", "answer", "tagged"]
+
+#: Sherlock's trainings: the form of responses, self-correction, and preferences offline and online.
+PHASES = ("r0", "sft", "offline", "online")
+#: Keys of a recipe that only Sherlock has.
+SHERLOCK_ONLY = ("rounds", "judge", "online_data")
+
+#: LLaMA-Factory arguments that prompts depend on: sampling has those of training.
+PROMPTED = (
+    *("image_max_pixels", "image_min_pixels", "image_do_pan_and_scan", "crop_to_patches"),
+    *("default_system", "enable_thinking", "tool_format"),
+)
+#: What training, sampling and merging have to share.
+SHARED = (
+    *PROMPTED,
+    *("add_tokens", "add_special_tokens", "resize_vocab", "split_special_tokens", "use_fast_tokenizer"),
+    *("model_revision", "trust_remote_code"),
+)
+#: What else all rounds share: rows are built for one `cutoff_len`, and a round loads what another left.
+ALIKE = frozenset({*SHARED, "cutoff_len", "finetuning_type", "template"})
 
 # What the loop itself decides in the training YAML.
 DECIDED = frozenset(
@@ -39,7 +58,9 @@ class Evaluation:
         temperature: of these samples; None: as in training.
         select: let the model select among its samples (r3v).
         spare_agreeing: where all samples give one answer, take it and do not ask; the published code asks.
-        form: how test questions are asked: `cot`, `direct`, or `answer` (see-think-answer); None: as in training.
+        form: how test questions are asked: `cot`, `direct`, `answer` (see-think-answer) or `tagged` (Sherlock); None:
+            as in training.
+        turns: corrections of each greedy answer, one after the other (sherlock).
     """
 
     samples: int = 0
@@ -47,6 +68,7 @@ class Evaluation:
     select: bool = True
     spare_agreeing: bool = False
     form: Form | None = None
+    turns: int = 0
 
 
 @dataclass(frozen=True)
@@ -54,7 +76,7 @@ class Recipe:
     """A run of the loop. Paths start from the working directory, as in LLaMA-Factory's YAMLs.
 
     Attributes:
-        method: `r3v` (self-refine and self-select) or `stl` (see, think, learn).
+        method: `r3v` (self-refine and self-select), `stl` (see, think, learn) or `sherlock` (self-correction).
         output_dir: folder of the run.
         base_model: model folder or hub name that the first samples come from and training starts from.
         template: LLaMA-Factory's chat template.
@@ -62,8 +84,8 @@ class Recipe:
         train: LLaMA-Factory's training arguments: a YAML file, or the keys themselves.
         test_data: held-out questions; without them nothing is measured.
         verifier: profile that checks answers, for example `geoqa` or `toy`; by default `letters` for R3V, and for STL
-            `stl`, or `stl-nocaption` without captions.
-        iterations: rounds of training.
+            `stl`, or `stl-nocaption` without captions; `tagged` for Sherlock.
+        iterations: rounds of training; for Sherlock 1 is R0, 2 the SFT round, 3 offline, and all others are online.
         seed: seed of sampling, of shuffles and, unless `train` has one, of training.
         start: `restart`: every round trains the base model anew; `continue`: the last round's model.
         export: which rounds' adapters are merged into full models: `last`, `all` or `never`.
@@ -75,6 +97,11 @@ class Recipe:
             leaves it to `train`.
         warmup: ShareGPT rows for a training before the first samples; they are part of every round's rows.
         evaluate: what is measured.
+        rounds: `r0`, `sft`, `offline`, `online` -> training arguments of such rounds, over `train`'s, and
+            perhaps a `global_batch` of their own (sherlock).
+        judge: engine that says whether online answers agree: name, model, template ...; without one, only answers in
+            the same words do (sherlock).
+        online_data: unlabelled questions of the online rounds; by default those that the two samples leave (sherlock).
     """
 
     method: Method
@@ -96,6 +123,9 @@ class Recipe:
     global_batch: int | None = None
     warmup: Path | None = None
     evaluate: Evaluation = field(default_factory=Evaluation)
+    rounds: Mapping[str, Any] = field(default_factory=dict)
+    judge: Mapping[str, Any] = field(default_factory=dict)
+    online_data: Path | None = None
 
 
 def load_recipe(path: Path, changes: Mapping[str, Any] | None = None) -> Recipe:
@@ -130,28 +160,38 @@ def make_recipe(values: Mapping[str, Any], where: str) -> Recipe:
     given = dict(values)
     if isinstance(given["train"], str):
         given["train"] = _read_yaml(Path(given["train"]))
-    for name in ("output_dir", "train_data", "test_data", "warmup"):
+    for name in ("output_dir", "train_data", "test_data", "warmup", "online_data"):
         if given.get(name) is not None:
             given[name] = Path(str(given[name])).resolve()
     given["base_model"] = local_or_hub(str(given["base_model"]))
-    for name in ("engine", "sampling", "build", "prompts", "train", "evaluate"):
+    for name in ("engine", "sampling", "build", "prompts", "train", "evaluate", "rounds", "judge"):
         if given.get(name) is None:
             given[name] = {}
         if not isinstance(given[name], Mapping):
             raise LoopError(f"{where}, key `{name}`: keys and values are expected, found {given[name]!r}.")
     given["prompts"] = {name: str(Path(str(file)).resolve()) for name, file in given["prompts"].items()}
     given["verifier"] = given.get("verifier") or _usual_verifier(given)
-    if isinstance(config := given["train"].get("deepspeed"), str) and Path(config).exists():
-        given["train"] = {**given["train"], "deepspeed": str(Path(config).resolve())}
+    given["train"] = _found_deepspeed(given["train"])
+    given["rounds"] = {
+        phase: _found_deepspeed(own) if isinstance(own, Mapping) else own for phase, own in given["rounds"].items()
+    }
     given["evaluate"] = from_values(Evaluation, given["evaluate"], f"{where}, `evaluate`")
     recipe = Recipe(**given)
     _check_values(recipe, where)
     return recipe
 
 
+def _found_deepspeed(arguments: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Training arguments whose DeepSpeed file is found from every working directory."""
+    config = arguments.get("deepspeed")
+    if not isinstance(config, str) or not Path(config).exists():
+        return arguments
+    return {**arguments, "deepspeed": str(Path(config).resolve())}
+
+
 def _usual_verifier(values: Mapping[str, Any]) -> str:
     if values["method"] != "stl":
-        return "letters"
+        return "tagged" if values["method"] == "sherlock" else "letters"
     return "stl" if values["build"].get("caption", True) else "stl-nocaption"
 
 
@@ -193,41 +233,82 @@ def _check_values(recipe: Recipe, where: str) -> None:
         value = vars(recipe)[name]
         if value not in get_args(kind):
             raise LoopError(f"{where}, key `{name}`: {value!r} is none of {', '.join(get_args(kind))}.")
-    for name, least in (("iterations", 0), ("seed", 0), ("global_batch", 1)):
-        value = vars(recipe)[name]
-        if value is None and name == "global_batch":
-            continue
-        if not isinstance(value, int) or isinstance(value, bool) or value < least:
-            raise LoopError(f"{where}, key `{name}`: a whole number from {least} on is expected, found {value!r}.")
-    if recipe.global_batch is not None and "gradient_accumulation_steps" in recipe.train:
-        raise LoopError(
-            f"{where}, `train`: gradient_accumulation_steps follows from `global_batch`; remove one of them."
-        )
-    for name in ("train_data", "test_data", "warmup"):
+    for name in ("iterations", "seed"):
+        _check_whole(vars(recipe)[name], 0, f"{where}, key `{name}`")
+    _check_sherlock(recipe, where)
+    for name in ("train_data", "test_data", "warmup", "online_data"):
         path = vars(recipe)[name]
         if path is not None and not path.is_file():
             raise LoopError(f"{where}, key `{name}`: there is no file {path}.")
-    if recipe.train.get("template", recipe.template) != recipe.template:
-        raise LoopError(
-            f"{where}, `train`: template {recipe.train['template']} is not the recipe's {recipe.template}; prompts of "
-            "sampling and training would differ. Remove it."
-        )
-    if recipe.train.get("save_only_model"):
-        raise LoopError(f"{where}, `train`: with save_only_model a killed training cannot go on. Remove it.")
     if recipe.engine.get("name") == "openai" and (recipe.iterations or recipe.warmup):
         raise LoopError(
             f"{where}, `engine`: an endpoint goes on serving the model that it has, so later rounds would not be "
             "sampled. Use hf or vllm, or `iterations: 0` to measure the endpoint's model."
         )
-    for place in ("train", "engine"):
-        values = {**vars(recipe)[place], **dict(vars(recipe)[place].get("llamafactory") or {})}
+    trained = {"train": recipe.train, **{f"rounds.{phase}": own for phase, own in recipe.rounds.items()}}
+    for place, given in {**trained, "engine": recipe.engine, "judge": recipe.judge}.items():
+        values = {**given, **dict(given.get("llamafactory") or {})}
         if secrets := sorted(name for name in values if name.endswith("_token") and values[name]):
             raise LoopError(
                 f"{where}, `{place}`: {', '.join(secrets)} would be written to the run's files. Set the environment "
                 "variable HF_TOKEN instead."
             )
-    if taken := sorted(DECIDED & recipe.train.keys()):
-        raise LoopError(f"{where}, `train`: the loop sets {', '.join(taken)} itself; remove them.")
+    for place, given in trained.items():
+        _check_training(given, recipe, f"{where}, `{place}`")
+        _check_batch(given, recipe, where, place)
+
+
+def _check_whole(value: Any, least: int, where: str) -> None:
+    if not isinstance(value, int) or isinstance(value, bool) or value < least:
+        raise LoopError(f"{where}: a whole number from {least} on is expected, found {value!r}.")
+
+
+def _check_training(arguments: Mapping[str, Any], recipe: Recipe, where: str) -> None:
+    if arguments.get("template", recipe.template) != recipe.template:
+        raise LoopError(
+            f"{where}: template {arguments['template']} is not the recipe's {recipe.template}; prompts of "
+            "sampling and training would differ. Remove it."
+        )
+    if arguments.get("save_only_model"):
+        raise LoopError(f"{where}: with save_only_model a killed training cannot go on. Remove it.")
+    if taken := sorted(DECIDED & arguments.keys()):
+        raise LoopError(f"{where}: the loop sets {', '.join(taken)} itself; remove them.")
+
+
+def _check_batch(given: Mapping[str, Any], recipe: Recipe, where: str, place: str) -> None:
+    """Sees that `global_batch` is a number of rows, and that nothing else says what it decides."""
+    own = place != "train" and "global_batch" in given
+    batch = given["global_batch"] if own else recipe.global_batch
+    if batch is None:
+        return
+    _check_whole(batch, 1, f"{where}, key `{place}.global_batch`" if own else f"{where}, key `global_batch`")
+    if "gradient_accumulation_steps" in {**recipe.train, **given}:
+        raise LoopError(
+            f"{where}, `{place}`: gradient_accumulation_steps follows from `global_batch`; remove one of them."
+        )
+
+
+def _check_sherlock(recipe: Recipe, where: str) -> None:
+    if recipe.method != "sherlock":
+        given = [name for name in SHERLOCK_ONLY if vars(recipe)[name]] + ["evaluate.turns"] * bool(
+            recipe.evaluate.turns
+        )
+        if given:
+            raise LoopError(
+                f"{where}: {', '.join(given)} would do nothing: only method sherlock has them. Remove them."
+            )
+        return
+    for name, reason in (("warmup", "R0 is the warm-up"), ("start", "each round has its own start")):
+        if vars(recipe)[name] not in (None, "restart"):
+            raise LoopError(f"{where}, key `{name}`: it would do nothing in method sherlock: {reason}. Remove it.")
+    for phase, arguments in recipe.rounds.items():
+        place = f"{where}, `rounds.{phase}`"
+        if phase not in PHASES:
+            raise LoopError(f"{where}, `rounds`: {phase!r} is none of {', '.join(PHASES)}.")
+        if not isinstance(arguments, Mapping):
+            raise LoopError(f"{place}: keys and values are expected, found {arguments!r}.")
+        if shared := sorted(ALIKE & arguments.keys()):
+            raise LoopError(f"{place}: {', '.join(shared)} has to be the same in all rounds; put it under `train`.")
 
 
 def _read_yaml(path: Path) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from ..files import write_json, write_text
 from .view import IterationView, Reported, RunView, read_run
 
 
-LABELS = {"test": "test", "vote": "majority vote", "select": "self-select", "oracle": "oracle"}
+LABELS = {"test": "test", "correct": "corrected", "vote": "majority vote", "select": "self-select", "oracle": "oracle"}
 
 
 def write_report(folder: Path) -> str:
@@ -65,7 +65,8 @@ def accuracy_table(run: RunView) -> tuple[list[str], list[list[str]]]:
     header += ["gain", "95 %"]
     rows = []
     for view in run.iterations:
-        row = [f"iter{view.number}" + (" (start)" if view.number == 0 else "")]
+        label = run.label(view.number)
+        row = [f"iter{view.number}" + (f" ({label})" if label else "")]
         for method in run.methods:
             row += _score_cells(view.scores.get(method))
         rows.append([*row, *_gain_cells(view.gain)])

@@ -52,10 +52,14 @@ class Rounds:
         self.recipe = recipe
         self.sampler = sampler
         self.folder = recipe.output_dir
-        self.prompts = Prompts.load(recipe.prompts)
         self.profile = verify.profile(recipe.verifier)
         self.params = from_values(SamplingParams, recipe.sampling, "`sampling`")
         self.engine = engine_config(recipe)
+
+    @cached_property
+    def prompts(self) -> Prompts:
+        """The prompts of R3V and STL."""
+        return Prompts.load(self.recipe.prompts)
 
     @cached_property
     def train_questions(self) -> list[Question]:
@@ -89,6 +93,22 @@ class Rounds:
         if number <= (0 if self.recipe.warmup else 1) or self.recipe.start == "restart":
             return first
         return str(self.iteration(number - 1) / ("merged" if self.lora else "model"))
+
+    def own_arguments(self, number: int) -> dict[str, Any]:
+        """Training arguments of one round, over the recipe's, and perhaps a `global_batch` of its own."""
+        return {}
+
+    def merges(self, number: int) -> bool:
+        """Whether a round's adapter has to be merged: it is to be exported, sampled from, or trained on."""
+        if not self.lora or (number == 0 and self.recipe.warmup is None):
+            return False
+        last = number == self.recipe.iterations
+        wanted = {"all": True, "last": last, "never": False}[self.recipe.export]
+        return self.serves_merged or wanted or (self.continues(number) and not last)
+
+    def continues(self, number: int) -> bool:
+        """Whether the round after this one trains what this one left."""
+        return self.recipe.start == "continue"
 
     def policy(self, number: int) -> Policy:
         """The weights that round `number` ended with; round 0 is the start."""
@@ -173,19 +193,21 @@ class Rounds:
         """Trains round `number` on its data set, with `llamafactory-cli train`."""
         folder = self.iteration(number)
         model, base = folder / "model", self.base(number)
-        arguments = training_arguments(self.recipe, base, dataset, model)
+        own = self.own_arguments(number)
+        arguments = training_arguments(self.recipe, base, dataset, model, own)
         config = folder / "train.yaml"
         start = Policy(base)
         # Where a run stands, and on how many devices it goes on, changes nothing that it has done.
         moved = {"dataset_dir", "output_dir"}
-        batch: dict[str, Any] = {}
-        if self.recipe.global_batch is not None:
+        batch = {"global_batch": own.get("global_batch", self.recipe.global_batch)}
+        if batch["global_batch"] is None:
+            batch = {}
+        else:
             moved.add("gradient_accumulation_steps")
-            batch["global_batch"] = self.recipe.global_batch
         return Step(
             name=f"iter{number}/train",
             action=lambda: train(arguments, config),
-            inputs={"dataset": dataset, **start.inputs, **_named_files(self.recipe.train)},
+            inputs={"dataset": dataset, **start.inputs, **_named_files({**self.recipe.train, **own})},
             outputs=(model,),
             settings={name: value for name, value in arguments.items() if name not in moved} | batch,
             scratch=(config, config.with_suffix(".log")),
@@ -227,6 +249,7 @@ class Rounds:
                 greedy=checked["test_greedy"],
                 samples=checked.get("test_samples"),
                 select=checked.get("test_select"),
+                corrected=[checked[name] for name in purposes if name.startswith("test_correct")],
                 profile=self.recipe.verifier,
                 seed=self.recipe.seed,
             )

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -12,20 +13,10 @@ from ..generate.config import EngineConfig
 from ..generate.encoding import load_encoder
 from ..generate.types import EngineError
 from ..recipes.lengths import TokenLimit
-from .recipe import Recipe
+from .recipe import PROMPTED, SHARED, Recipe
 from .steps import LoopError
 
 
-# LLaMA-Factory arguments that training and sampling have to share, or prompts would differ between the two.
-_PROMPT = (
-    *("image_max_pixels", "image_min_pixels", "image_do_pan_and_scan", "crop_to_patches"),
-    *("default_system", "enable_thinking", "tool_format"),
-)
-SHARED = (
-    *_PROMPT,
-    *("add_tokens", "add_special_tokens", "resize_vocab", "split_special_tokens", "use_fast_tokenizer"),
-    *("model_revision", "trust_remote_code"),
-)
 CUTOFF_LEN = 2048  # LLaMA-Factory's default
 DEVICE_BATCH = 8  # transformers' default of per_device_train_batch_size
 
@@ -39,7 +30,7 @@ def engine_config(recipe: Recipe) -> EngineConfig:
     values = {**recipe.engine, "model": recipe.base_model, "template": recipe.template}
     config = EngineConfig.from_dict(values, "`engine`")
     trained = recipe.train
-    if own := [name for name in _PROMPT if config.llamafactory.get(name, trained.get(name)) != trained.get(name)]:
+    if own := [name for name in PROMPTED if config.llamafactory.get(name, trained.get(name)) != trained.get(name)]:
         raise EngineError(
             f"`engine.llamafactory`: {', '.join(own)} would give sampling other prompts than training. Set it in "
             "`train`; the engine takes it from there."
@@ -52,7 +43,9 @@ def shared_arguments(recipe: Recipe) -> dict[str, Any]:
     return {name: recipe.train[name] for name in SHARED if recipe.train.get(name) is not None}
 
 
-def training_arguments(recipe: Recipe, base: str, dataset: Path, output: Path) -> dict[str, Any]:
+def training_arguments(
+    recipe: Recipe, base: str, dataset: Path, output: Path, own: Mapping[str, Any] | None = None
+) -> dict[str, Any]:
     """All arguments of a training: the recipe's, and what the loop decides.
 
     Args:
@@ -60,18 +53,22 @@ def training_arguments(recipe: Recipe, base: str, dataset: Path, output: Path) -
         base: model that the training starts from.
         dataset: the data set's file, registered in its own folder.
         output: folder of the model.
+        own: arguments of this round, over the recipe's `train`; a `global_batch` among them is over the recipe's.
 
     Raises:
         LoopError: `global_batch` cannot be had on the devices that are there.
     """
+    own = dict(own or {})
+    batch = own.pop("global_batch", recipe.global_batch)
+    arguments = {**recipe.train, **own}
     return {
         "stage": "reflection_sft",
         "seed": recipe.seed,
         "report_to": "none",
         "overwrite_output_dir": False,
         "template": recipe.template,
-        **recipe.train,
-        **_accumulation(recipe),
+        **arguments,
+        **_accumulation(batch, arguments),
         "model_name_or_path": base,
         "dataset": dataset.stem,
         "dataset_dir": str(dataset.parent),
@@ -80,29 +77,29 @@ def training_arguments(recipe: Recipe, base: str, dataset: Path, output: Path) -
     }
 
 
-def _accumulation(recipe: Recipe) -> dict[str, int]:
-    """The gradient accumulation that makes an optimizer step see `global_batch` rows."""
-    if recipe.global_batch is None:
+def _accumulation(batch: int | None, arguments: Mapping[str, Any]) -> dict[str, int]:
+    """The gradient accumulation that makes an optimizer step see `batch` rows on all devices together."""
+    if batch is None:
         return {}
-    each = int(recipe.train.get("per_device_train_batch_size") or DEVICE_BATCH)
-    devices = training_devices(recipe)
-    steps, rest = divmod(recipe.global_batch, each * devices)
+    each = int(arguments.get("per_device_train_batch_size") or DEVICE_BATCH)
+    devices = training_devices(arguments)
+    steps, rest = divmod(batch, each * devices)
     if rest:
         raise LoopError(
-            f"`global_batch` {recipe.global_batch} cannot be dealt out to {devices} devices with "
+            f"`global_batch` {batch} cannot be dealt out to {devices} devices with "
             f"per_device_train_batch_size {each}. Change one of the two, or use another number of devices."
         )
     return {"gradient_accumulation_steps": steps}
 
 
-def training_devices(recipe: Recipe) -> int:
-    """How many processes `llamafactory-cli train` will be, each with a device of its own."""
+def training_devices(arguments: Mapping[str, Any]) -> int:
+    """How many processes `llamafactory-cli train` will be with these arguments, each with a device of its own."""
     if _enabled("USE_RAY"):
-        return int(recipe.train.get("ray_num_workers") or 1)
+        return int(arguments.get("ray_num_workers") or 1)
     import torch
 
     visible = torch.accelerator.device_count()
-    if visible < 2 and not (_enabled("FORCE_TORCHRUN") or recipe.train.get("deepspeed")):
+    if visible < 2 and not (_enabled("FORCE_TORCHRUN") or arguments.get("deepspeed")):
         return 1
     here = int(os.environ.get("NPROC_PER_NODE") or max(visible, 1))
     return here * int(os.environ.get("NNODES") or 1)

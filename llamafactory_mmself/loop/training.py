@@ -51,7 +51,7 @@ def train(arguments: Mapping[str, Any], config: Path) -> dict[str, Any]:
     """
     output = Path(arguments["output_dir"])
     _stop_leftover(config)
-    if not _complete_checkpoints(output) and output.exists():
+    if not _complete_checkpoints(output, int(arguments.get("max_steps") or -1)) and output.exists():
         shutil.rmtree(output)
     write_text(config, yaml.safe_dump(dict(arguments), allow_unicode=True, sort_keys=False))
     # DeepSpeed needs torchrun, which LLaMA-Factory starts by itself on several GPUs only.
@@ -113,11 +113,15 @@ def _settle(config: Path) -> None:
         )
 
 
-def _complete_checkpoints(output: Path) -> list[Path]:
-    """Checkpoints that training can go on from; others are removed."""
+def _complete_checkpoints(output: Path, max_steps: int) -> list[Path]:
+    """Checkpoints that training can go on from; others are removed.
+
+    From one at `max_steps` (-1: not set) the trainer would train one more step.
+    """
     complete = []
     for folder in output.glob("checkpoint-*"):
-        if _is_complete(folder):
+        over = folder.name == f"checkpoint-{max_steps}"
+        if not over and _is_complete(folder):
             complete.append(folder)
         else:
             shutil.rmtree(folder)

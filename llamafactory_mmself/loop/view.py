@@ -13,10 +13,13 @@ from ..data.questions import Question, read_questions
 from ..evaluate.stats import Estimate, Interval, bootstrap_gain
 from ..files import FileError, read_json, read_jsonl
 from ..recipes.records import Checked, by_question
+from .sherlock import round_name
 from .steps import LoopError
 
 
 PURPOSES = ("test_greedy", "test_samples", "test_select")
+CORRECTIONS = "test_correct"  # and the number of the turn
+METHODS = ("test", "correct", "vote", "select", "oracle")
 
 
 @dataclass(frozen=True)
@@ -45,7 +48,7 @@ class Reported:
 
     @property
     def method(self) -> str:
-        """`test`, `vote`, `select` or `oracle`."""
+        """One of `METHODS`."""
         return self.name.partition("@")[0]
 
 
@@ -55,7 +58,7 @@ class IterationView:
 
     Attributes:
         number: 0 is the start.
-        scores: by method: test, vote, select, oracle.
+        scores: by method; see `METHODS`.
         gain: of greedy accuracy over round 0, with a paired bootstrap; None for round 0 and before it is measured.
         out_of_candidates: share of selections that no candidate had.
         kinds: examples of each kind that the round was trained on.
@@ -98,7 +101,13 @@ class RunView:
     def methods(self) -> list[str]:
         """The methods that any round has a score of, in the order of columns."""
         found = {method for view in self.iterations for method in view.scores}
-        return [method for method in ("test", "vote", "select", "oracle") if method in found]
+        return [method for method in METHODS if method in found]
+
+    def label(self, number: int) -> str:
+        """What a round is besides its number, "" for nothing worth saying."""
+        if self.settings.get("method") == "sherlock":
+            return round_name(number)
+        return "start" if number == 0 else ""
 
     @property
     def kinds(self) -> list[str]:
@@ -191,7 +200,9 @@ def _reported(item: Mapping[str, Any]) -> Reported:
 
 def _answers(place: Path) -> dict[str, dict[str, list[Checked]]]:
     found: dict[str, dict[str, list[Checked]]] = {}
-    for purpose in PURPOSES:
+    turns = sorted(place.glob(f"checked_{CORRECTIONS}*.jsonl"), key=lambda path: (len(path.name), path.name))
+    corrections = [path.stem.removeprefix("checked_") for path in turns]
+    for purpose in (*PURPOSES, *corrections):
         path = place / f"checked_{purpose}.jsonl"
         if not path.exists():
             continue

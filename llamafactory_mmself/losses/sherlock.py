@@ -13,10 +13,10 @@ With h = log pi - log ref of a sequence, and omega the weight of the row:
     v_e = h(sc_e.ww) - h(sc_e.ll)        each suffix after its own prefix
     u_e = h(sc_e.wl) - h(sc_e.lw)        each suffix after the other's prefix
     SC_e = (1 - omega refine_beta (v_e + u_e))^2
-    DPO = -log sigmoid(omega pref_beta (h(dpo.w) - h(dpo.l)))
+    DPO = -log sigmoid(omega pref_beta (h(dpo.w) - h(dpo.l)))         in the paper without omega
     L = sc_coef (SC_l + SC_w) + dpo_coef DPO
 
-Omega scales both betas and nothing else. The square has its minimum where omega refine_beta (v + u) = 1; pairs that
+Omega scales the betas and nothing else. The square has its minimum where omega refine_beta (v + u) = 1; pairs that
 are further apart are pulled back. Source: Sherlock, arXiv 2505.22651; its alpha is dpo_coef / sc_coef.
 """
 
@@ -55,6 +55,7 @@ def sherlock_loss(
     refine_beta: float = 0.25,
     sc_coef: float = 0.8,
     dpo_coef: float = 0.2,
+    weigh_dpo: bool = True,
     pref_ftx: float = 0.0,
     lengths: Mapping[str, Tensor] | None = None,
     quirks: Quirks = "fixed",
@@ -69,6 +70,8 @@ def sherlock_loss(
         refine_beta: strength of the correction terms. The paper has 0.25, the published recipes 0.025.
         sc_coef: weight of the correction terms; with 0 the eight correction roles are not needed.
         dpo_coef: weight of the DPO term; with 0 its two roles are not needed.
+        weigh_dpo: whether omega scales `pref_beta`, too, as in the published code and its recorded cases; in the paper
+            beta of the DPO term is the same for all rows.
         pref_ftx: weight of the negative mean log-prob per token of dpo.w, sc_e.ww and sc_e.wl. It is scaled neither by
             the coefficients nor by omega. Below 1e-6 it is off.
         lengths: role -> scored tokens [n], for `pref_ftx`.
@@ -98,7 +101,7 @@ def sherlock_loss(
     metrics: dict[str, Tensor] = {}
     if dpo_coef:
         margin = h["dpo.w"] - h["dpo.l"]
-        dpo = -F.logsigmoid(weights * pref_beta * margin)
+        dpo = -F.logsigmoid((weights * pref_beta if weigh_dpo else pref_beta) * margin)
         parts["dpo"] = dpo_coef * dpo + nll("dpo.w")
         metrics["losses/dpo"] = dpo
         metrics["rewards/margins"] = pref_beta * margin

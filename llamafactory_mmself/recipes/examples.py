@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ..data.questions import Question
 from ..files import read_json, read_jsonl, relative, write_json
@@ -98,7 +98,23 @@ def mixed(examples: Iterable[Example], seed: int) -> list[Example]:
     return sorted(found.values(), key=lambda example: (rank(seed, "mix", example.pair), example.id))
 
 
-def write_dataset(folder: Path, name: str, examples: Sequence[Example], *, register: Path | None = None) -> Path:
+class Row(Protocol):
+    """Something that a data set is made of."""
+
+    def to_row(self, folder: Path) -> dict[str, Any]:
+        """The row of a data set whose picture paths start from `folder`."""
+        ...
+
+
+def write_dataset(
+    folder: Path,
+    name: str,
+    examples: Sequence[Row],
+    *,
+    register: Path | None = None,
+    columns: Mapping[str, str] = COLUMNS,
+    facts: Mapping[str, Any] | None = None,
+) -> Path:
     """Writes `<folder>/<name>.json` and its entry in a `dataset_info.json`, each in one step.
 
     Args:
@@ -107,6 +123,8 @@ def write_dataset(folder: Path, name: str, examples: Sequence[Example], *, regis
         examples: its rows, in this order.
         register: the `dataset_info.json` that gets the entry, by default the folder's own. No other file is touched.
             Picture paths are relative to this file's folder when they lie inside it, and absolute otherwise.
+        columns: of the entry.
+        facts: what else the entry says.
 
     Raises:
         RecipeError: there are no examples, or the name cannot be used.
@@ -123,9 +141,13 @@ def write_dataset(folder: Path, name: str, examples: Sequence[Example], *, regis
     path = folder / f"{name}.json"
     info = folder / "dataset_info.json" if register is None else Path(register).resolve()
     write_json(path, [example.to_row(info.parent) for example in examples])
-    register_dataset(
-        info, name, {"file_name": relative(path, info.parent), "formatting": "sharegpt", "columns": COLUMNS}
-    )
+    entry = {
+        "file_name": relative(path, info.parent),
+        "formatting": "sharegpt",
+        **(facts or {}),
+        "columns": dict(columns),
+    }
+    register_dataset(info, name, entry)
     return path
 
 

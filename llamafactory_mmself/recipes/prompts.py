@@ -1,18 +1,20 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The prompts of R3V and STL as one frozen set; each can be replaced by a file of the user's."""
+"""The prompts of a method as one frozen set; each can be replaced by a file of the user's."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
+from typing import ClassVar, Self
 
 from ..prompts import Prompt, PromptError, load_prompt
 
 
-# Name -> packaged file and placeholders.
-FILES: Mapping[str, tuple[str, tuple[str, ...]]] = {
+Files = Mapping[str, tuple[str, tuple[str, ...]]]  # name -> packaged file and placeholders
+
+FILES: Files = {
     "direct": ("direct.txt", ("question",)),
     "cot": ("r3v_cot.txt", ("question",)),
     "refine": ("r3v_refine.txt", ("question", "prediction")),
@@ -27,9 +29,37 @@ FILES: Mapping[str, tuple[str, tuple[str, ...]]] = {
 }
 
 
+class PromptSet:
+    """Prompts by name; a subclass is a frozen dataclass with a field for each of its `files`."""
+
+    files: ClassVar[Files]
+
+    @classmethod
+    def load(cls, own: Mapping[str, str | Path] | None = None) -> Self:
+        """Reads the packaged prompts, and the user's own ones where `own` names a file for a prompt.
+
+        Raises:
+            PromptError: an unknown name, or a file that cannot be used.
+        """
+        own = dict(own or {})
+        if unknown := sorted(own.keys() - cls.files.keys()):
+            raise PromptError(f"There is no prompt {unknown[0]!r}. The prompts are: {', '.join(cls.files)}.")
+        return cls(**{name: load_prompt(own.get(name), *cls.files[name]) for name in cls.files})
+
+    @property
+    def digest(self) -> str:
+        """One word for all texts."""
+        return self.digest_of(*self.files)
+
+    def digest_of(self, *names: str) -> str:
+        """One word for the texts of some prompts; a single one has its own digest, which shows its version."""
+        digests = [vars(self)[name].digest for name in names]
+        return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
+
+
 @dataclass(frozen=True)
-class Prompts:
-    """The prompts that samples are asked with and that examples are built from.
+class Prompts(PromptSet):
+    """The prompts that samples are asked with and that examples are built from (R3V, STL).
 
     Attributes:
         direct: asks for the final answer only.
@@ -45,6 +75,8 @@ class Prompts:
         refute_hint_nocaption: the same without a caption.
     """
 
+    files: ClassVar[Files] = FILES
+
     direct: Prompt
     cot: Prompt
     refine: Prompt
@@ -57,24 +89,29 @@ class Prompts:
     refute_hint: Prompt
     refute_hint_nocaption: Prompt
 
-    @classmethod
-    def load(cls, own: Mapping[str, str | Path] | None = None) -> Prompts:
-        """Reads the packaged prompts, and the user's own ones where `own` names a file for a prompt.
 
-        Raises:
-            PromptError: an unknown name, or a file that cannot be used.
-        """
-        own = dict(own or {})
-        if unknown := sorted(own.keys() - FILES.keys()):
-            raise PromptError(f"There is no prompt {unknown[0]!r}. The prompts are: {', '.join(FILES)}.")
-        return cls(**{name: load_prompt(own.get(name), *FILES[name]) for name in FILES})
+@dataclass(frozen=True)
+class SherlockPrompts(PromptSet):
+    """The prompts of Sherlock.
 
-    @property
-    def digest(self) -> str:
-        """One word for all texts."""
-        return self.digest_of(*(field.name for field in fields(self)))
+    Attributes:
+        ask: the question; the answer comes in tagged sections because the model was trained so.
+        correction: shows a response and asks for a better one.
+        critique: the same with a verifier's critique of that response.
+        agree: asks a judge whether several answers mean the same.
+        verify: asks a verifier for a critique of a response and a verdict.
+    """
 
-    def digest_of(self, *names: str) -> str:
-        """One word for the texts of some prompts; a single one has its own digest, which shows its version."""
-        digests = [vars(self)[name].digest for name in names]
-        return digests[0] if len(digests) == 1 else hashlib.sha256(" ".join(digests).encode()).hexdigest()[:16]
+    files: ClassVar[Files] = {
+        "ask": ("sherlock_ask.txt", ("question",)),
+        "correction": ("sherlock_correction.txt", ("question", "response")),
+        "critique": ("sherlock_critique.txt", ("question", "response", "critique")),
+        "agree": ("judge_agree.txt", ("question", "answers")),
+        "verify": ("judge_verify.txt", ("question", "response")),
+    }
+
+    ask: Prompt
+    correction: Prompt
+    critique: Prompt
+    agree: Prompt
+    verify: Prompt

@@ -4,7 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 from typing import Protocol
 
@@ -12,7 +12,7 @@ from ..data.questions import Question as Row
 from ..prompts import load_prompt
 from ..recipes.prompts import Prompts
 from . import forms
-from .choices import letter, random_question
+from .choices import letter, random_question, scene_of
 from .habits import overlook
 from .scenes import Scene, caption, contradict
 
@@ -127,6 +127,11 @@ def wrong_answer(row: Row, scene: Scene, rng: Random, form: Form = forms.solutio
     wrong = rng.choice(row.letters.replace(row.answer, ""))
     head, _, tail = str(form(row, scene)).rpartition(row.answer)  # the letter comes last in every form
     return head + wrong + tail
+
+
+def annotated(row: Row) -> Row:
+    """A question of `write_world` with its whole response in tagged sections, in the field `response`."""
+    return replace(row, extra={**row.extra, "response": forms.tagged(row, scene_of(row))})
 
 
 class _Maker:

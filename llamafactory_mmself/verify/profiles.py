@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from types import MappingProxyType
 
-from . import chartqa, clevr, free, letters, published, stl, tabmwp, toy
+from . import chartqa, clevr, free, letters, published, stl, tabmwp, tagged, toy
 from .types import Found, Profile, Response, VerifyError
 
 
@@ -46,6 +46,13 @@ _ALL = (
         "the option of a whole REASONING/CONCLUSION answer",
         stl.extract_without_caption,
         letters.same_option,
+    ),
+    Profile(
+        "tagged",
+        1,
+        "what a closed CONCLUSION section holds: a letter, a number or words",
+        tagged.extract,
+        tagged.matches,
     ),
     Profile("toy", 2, "the toy world's letters, numbers and words", toy.extract, toy.matches),
     Profile(

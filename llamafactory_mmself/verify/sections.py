@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from ..data.tagged import TAGS
 from . import letters
 from .text import final_segment, plain
 from .types import Found
@@ -31,7 +32,6 @@ Problem = Literal[
 ]
 ANSWER = ("CAPTION", "REASONING", "CONCLUSION")
 REFUTATION = ("CAPTION", "EXPLANATION")
-TAGS = ("SUMMARY", "CAPTION", "REASONING", "CONCLUSION")
 ZEROS = 50
 REPEATS = re.compile(r"([^\s.\-_=*])\1{59,}|\b(\w+)\b(?:\W+\2\b){19,}")
 OPTION_PROBLEMS: dict[str, Problem] = {letters.AMBIGUOUS: "ambiguous option", letters.FOREIGN: "option not offered"}

@@ -292,3 +292,54 @@ def test_pictures_in_another_folder(geoqa, tmp_path):
 def test_the_command_lists_the_profiles(capsys):
     assert main(["data", "profiles"]) == 0
     assert "tabmwp-published (version 1)" in capsys.readouterr().out
+
+
+def thought(text="<CONCLUSION> B </CONCLUSION>"):
+    head = "<SUMMARY> s </SUMMARY>\n\n<CAPTION> c </CAPTION>\n\n<REASONING> r </REASONING>\n\n"
+    return {"from": "gpt", "value": head + text}
+
+
+@pytest.fixture
+def llava_cot(tmp_path):
+    """A LLaVA-CoT folder: two good rows, one of them of two turns, and one whose response is not whole."""
+    folder = tmp_path / "LLaVA-CoT-100k"
+    draw(folder / "sqa" / "train" / "1" / "image.png", folder / "CLEVR_v1.0" / "images" / "2.png")
+    asked = {"from": "human", "value": "<image>\nWhich one?\nA. x\nB. y"}
+    rows = [
+        {"id": "sqa/1", "image": "sqa/train/1/image.png", "conversations": [asked, thought()]},
+        {
+            "id": "clevr/2",
+            "image": "CLEVR_v1.0/images/2.png",
+            "conversations": [asked, thought("<CONCLUSION> 2 </CONCLUSION>"), asked, thought()],
+        },
+        {"id": "bad/3", "image": "sqa/train/1/image.png", "conversations": [asked, thought("<CONCLUSION> B")]},
+    ]
+    lines(folder / "train.jsonl", rows)
+    return folder
+
+
+def test_llava_cot(llava_cot):
+    source = read("llava_cot", llava_cot, drop_invalid=True)
+    first, second = source.questions
+    assert (first.id, first.text, first.answer) == ("sqa/1", "Which one?\nA. x\nB. y", "B")
+    assert first.extra["response"] == thought()["value"] and first.images[0].endswith("1/image.png")
+    assert (second.answer, second.extra["turns"]) == ("2", 2)
+    assert source.dropped == {"CONCLUSION is not closed": 1}
+    with pytest.raises(
+        SourceError, match="row 2, field `conversations`: the response is not whole: CONCLUSION is not"
+    ):
+        read("llava_cot", llava_cot)
+
+
+def test_questions_from_llava_cot_can_be_split(llava_cot, tmp_path, capsys):
+    out = tmp_path / "out"
+    assert main(["data", "llava_cot", "--src", str(llava_cot), "--out", str(out), "--drop_invalid"]) == 0
+    questions = str(out / "llava_cot_train.json")
+    assert (
+        main(["build", "sherlock", "split", "--questions", questions, "--n", "1", "--out", str(out), "--name", "s"])
+        == 0
+    )
+    info = json.loads((out / "dataset_info.json").read_text())
+    assert {"s_a", "s_b"} <= set(info) and "s_rest" not in info
+    ids = {row["id"] for name in "ab" for row in json.loads((out / f"s_{name}.json").read_text())}
+    assert ids == {"sqa/1", "clevr/2"}

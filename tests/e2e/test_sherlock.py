@@ -76,12 +76,18 @@ def test_accumulation_changes_nothing_on_a_ragged_epoch(sherlock, train):
 def test_betas_and_weights_change_what_is_learned(sherlock, train):
     runs = [
         train(sherlock("llava", **changes)).losses
-        for changes in ({}, {"preset": "published"}, {"refine_beta": 0.025}, {"static_weight": 1.0})
+        for changes in (
+            {},
+            {"preset": "published"},
+            {"refine_beta": 0.025, "weigh_dpo": True},
+            {"static_weight": 1.0},
+            {"weigh_dpo": True},
+        )
     ]
     assert all(losses[0] == pytest.approx(START, abs=1e-5) for losses in runs)
-    default, published, explicit, static = (losses[1] for losses in runs)
+    default, published, explicit, static, both = (losses[1] for losses in runs)
     assert published == explicit
-    assert len({default, published, static}) == 3
+    assert len({default, published, static, both}) == 4
 
 
 def test_ablations_train_one_term(sherlock, train):
@@ -241,12 +247,18 @@ def test_image_side_preferences_refuse_the_published_loss_name(settings, parse):
 
 
 def test_presets_give_way_to_explicit_values(sherlock, parse):
-    def refine_beta(**changes):
-        return parse(sherlock(**changes))[3].stage_args.refine_beta
+    """In the paper the row's weight scales the correction terms' beta alone; in the published code both betas."""
 
-    assert refine_beta() == refine_beta(preset="paper") == 0.25
-    assert refine_beta(preset="published") == 0.025
-    assert refine_beta(preset="published", refine_beta=0.1) == refine_beta(preset="none", refine_beta=0.1) == 0.1
+    def chosen(**changes):
+        args = parse(sherlock(**changes))[3].stage_args
+        return args.refine_beta, args.weigh_dpo
+
+    assert chosen() == chosen(preset="paper") == (0.25, False)
+    assert chosen(preset="published") == (0.025, True)
+    assert chosen(preset="published", refine_beta=0.1) == (0.1, True)
+    assert chosen(preset="published", weigh_dpo=False) == (0.025, False)
+    assert chosen(weigh_dpo=True) == (0.25, True)
+    assert chosen(preset="none", refine_beta=0.1) == (0.1, False)
 
 
 @pytest.mark.parametrize(

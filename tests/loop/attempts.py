@@ -3,6 +3,8 @@
 
     python attempts.py RECIPE.yaml [STEP=SECONDS ...]
 
+Sherlock's recipes are sampled by `scripted.py`, all others by the model.
+
 Each attempt is a fork of this process, so that libraries are imported once. `STEP=SECONDS` kills an attempt with
 SIGKILL that long after the step began; what the loop had started is left running, as a real kill would do. Prints
 one line for each attempt: `killed STEP` or `ended 0`.
@@ -18,6 +20,7 @@ from pathlib import Path
 
 import torch  # noqa: F401  imported before the forks
 import transformers  # noqa: F401
+from scripted import ScriptedSampler
 
 from llamafactory_mmself.loop import methods, run
 from llamafactory_mmself.loop.recipe import load_recipe
@@ -46,9 +49,12 @@ def attempt(path: Path, step: str | None, seconds: float) -> int:
         steps = make_steps(recipe, sampler)
         return [replace(item, action=timed(item.action)) if item.name == step else item for item in steps]
 
+    recipe = load_recipe(path)
+    if recipe.method == "sherlock":
+        run.Sampler = lambda: ScriptedSampler(recipe.train_data, recipe.test_data)
     run.make_steps = with_trap
     try:
-        run.run_loop(load_recipe(path))
+        run.run_loop(recipe)
     except BaseException as error:
         print(f"failed: {error!r}", flush=True)
         os._exit(1)

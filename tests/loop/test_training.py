@@ -141,3 +141,16 @@ def test_an_interrupt_stops_the_training(start, monkeypatch) -> None:
     with pytest.raises(KeyboardInterrupt):
         start("hang")
     assert children[0].poll() is not None
+
+
+def test_a_checkpoint_of_the_last_step_is_not_gone_on_from(tmp_path) -> None:
+    from llamafactory_mmself.loop.training import _complete_checkpoints
+
+    for step in (2, 4):
+        folder = tmp_path / f"checkpoint-{step}"
+        folder.mkdir()
+        (folder / "trainer_state.json").write_text("{}")
+        (folder / "scheduler.pt").write_bytes(b"")
+    assert len(_complete_checkpoints(tmp_path, -1)) == 2
+    assert [path.name for path in _complete_checkpoints(tmp_path, 4)] == ["checkpoint-2"]
+    assert not (tmp_path / "checkpoint-4").exists()

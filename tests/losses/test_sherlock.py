@@ -310,3 +310,18 @@ def test_published_sequence_layout(golden, tiny_models, tmp_path):
             assert turns[1].split("<|eot_id|>")[0] == expected["user"]
             assert turns[2] == expected["unscored_assistant_prefix"]
             assert after == expected["scored_target"].replace("<EOT>", "<|eot_id|>")
+
+
+def test_the_papers_dpo_term_knows_no_weights():
+    """The published cases above have weights in both betas, the default; the stage's preset `paper` has not."""
+    policy, reference = table(1), table(2)
+    weights = torch.tensor([0.5, 1.0, 2.0], dtype=torch.float64)
+
+    def dpo(weights, **changes):
+        output = sherlock_loss(policy, reference, weights=weights, **changes)
+        return mean(output, "losses/dpo"), mean(output, "losses/refine")
+
+    plain = dpo(torch.ones_like(weights))
+    assert dpo(weights, weigh_dpo=False)[0] == pytest.approx(plain[0])
+    assert dpo(weights)[0] != pytest.approx(plain[0])
+    assert dpo(weights, weigh_dpo=False)[1] == dpo(weights)[1] != plain[1]

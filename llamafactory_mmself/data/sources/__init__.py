@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..questions import Question
-from . import chartqa, clevr, geoqa, m3cot, tabmwp
+from . import chartqa, clevr, geoqa, llava_cot, m3cot, tabmwp
 from .layout import Layout, MissingFile, Options, Source, SourceError, collect
 
 
@@ -22,6 +22,7 @@ SOURCES = MappingProxyType(
         "chartqa": (chartqa.read, chartqa.SPLITS),
         "clevr": (clevr.read, clevr.SPLITS),
         "m3cot": (m3cot.read, m3cot.SPLITS),
+        "llava_cot": (llava_cot.read, llava_cot.SPLITS),
     }
 )
 

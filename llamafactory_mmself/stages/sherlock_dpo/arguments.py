@@ -16,13 +16,18 @@ class SherlockArguments(TreeArguments):
     preset: Literal["paper", "published", "none"] = field(
         default="paper",
         metadata={
-            "help": "Where `refine_beta` comes from if it is not given. paper: 0.25. published: 0.025, as in the "
-            "published training configurations. none: it has to be given. Both go with pref_beta 0.1, the default."
+            "help": "Where `refine_beta` and `weigh_dpo` come from if they are not given. paper: 0.25 and false. "
+            "published: 0.025 and true, as in the published code. none: refine_beta has to be given, and weigh_dpo is "
+            "false. All go with pref_beta 0.1, the default."
         },
     )
     refine_beta: float | None = field(
         default=None,
         metadata={"help": "Strength of the correction terms; each row's weight scales it. Default: see `preset`."},
+    )
+    weigh_dpo: bool | None = field(
+        default=None,
+        metadata={"help": "Whether each row's weight scales `pref_beta` as well. Default: see `preset`."},
     )
     sc_coef: float = field(default=0.8, metadata={"help": "Weight of the two correction terms in the loss."})
     dpo_coef: float = field(

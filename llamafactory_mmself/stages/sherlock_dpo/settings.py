@@ -24,7 +24,8 @@ def check_settings(finetuning: Any, args: SherlockArguments, given: frozenset[st
 
     Args:
         finetuning: LLaMA-Factory's finetuning arguments.
-        args: the stage's arguments; `refine_beta`, `sc_coef`, `dpo_coef` and `prefix_in_response` are resolved.
+        args: the stage's arguments; `refine_beta`, `weigh_dpo`, `sc_coef`, `dpo_coef` and `prefix_in_response` are
+            resolved.
         given: names of the arguments that the user set.
 
     Raises:
@@ -41,6 +42,8 @@ def check_settings(finetuning: Any, args: SherlockArguments, given: frozenset[st
                 "preset `none` leaves refine_beta open: give it (0.25 in the paper, 0.025 in its code)."
             )
         args.refine_beta = PRESETS[args.preset]
+    if args.weigh_dpo is None:
+        args.weigh_dpo = args.preset == "published"
     for name in ("refine_beta", "static_weight"):
         value = getattr(args, name)
         if value is not None and not (math.isfinite(value) and value > 0):

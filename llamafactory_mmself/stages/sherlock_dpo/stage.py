@@ -100,6 +100,7 @@ class SherlockStage(TreeStage):
             refine_beta=args.refine_beta,
             sc_coef=args.sc_coef,
             dpo_coef=args.dpo_coef,
+            weigh_dpo=bool(args.weigh_dpo),
             pref_ftx=finetuning.pref_ftx,
             lengths={role: scores.lengths for role, scores in policy.items()},
         )
