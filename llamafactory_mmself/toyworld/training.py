@@ -196,6 +196,7 @@ def training_config(phase: Phase, model: Path, data: Path, out: Path, options: T
         "media_dir": str(data),
         "cutoff_len": 1024,
         "preprocessing_num_workers": 2,
+        "disable_gradient_checkpointing": True,  # so small a model has room for its activations
         "output_dir": str(out),
         "per_device_train_batch_size": phase.batch_size,
         **_by_length(),
