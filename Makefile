@@ -5,12 +5,14 @@
 #   make test-vllm run the tests of the vllm engine, in an environment of their own beside .venv
 #   make style     mend the style         make bench     measure start-up, sampling, training steps, self-training (hours)
 #   make clean     remove what building and testing leave behind; .venv stays
-# PYTHON=/path/to/python chooses the interpreter, VENV=folder the environment, PYTEST_ARGS=... adds to make test.
+# PYTHON=/path/to/python chooses the interpreter, VENV=folder the environment, PYTEST_ARGS=... adds to make test,
+# TEST_WORKERS=0 runs the tests in one process.
 
 VENV ?= .venv
 BIN := $(abspath $(VENV))/bin
 PIP := $(BIN)/python -m pip -qq --disable-pip-version-check --no-input
 PYTEST_ARGS ?=
+TEST_WORKERS ?= 2
 
 # vLLM wants other versions of some packages: they lie in an environment before those of $(VENV).
 VLLM_VENV ?= .venv-vllm
@@ -39,7 +41,7 @@ demo: $(VENV)/.installed
 install: $(VENV)/.installed
 
 test: $(VENV)/.installed-dev
-	$(BIN)/python -m pytest $(PYTEST_ARGS)
+	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # Warnings are vLLM's own affair here.
 test-vllm: $(VLLM_VENV)/.installed

@@ -50,6 +50,7 @@ EXTRAS_REQUIRE = {
         "hypothesis>=6.100",
         "mypy>=2.4,<3",
         "pytest>=9,<10",
+        "pytest-xdist>=3.8,<4",
         "ray[data]>=2.54,<3",
         "ruff>=0.17,<0.18",
         "setuptools>=77",

@@ -16,6 +16,8 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 SCRATCH = Path(tempfile.mkdtemp(prefix="llamafactory-mmself-tests-"))
 
+WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
+
 # Set here, not in a fixture: the libraries read these variables when test modules import them.
 ENVIRONMENT = {
     "HF_HOME": str(SCRATCH / "huggingface"),
@@ -27,7 +29,7 @@ ENVIRONMENT = {
     "GRADIO_ANALYTICS_ENABLED": "False",
     "TOKENIZERS_PARALLELISM": "false",
     "MPLBACKEND": "Agg",
-    "OMP_NUM_THREADS": str(os.cpu_count() or 1),
+    "OMP_NUM_THREADS": str(max(1, (os.cpu_count() or 1) // WORKERS)),
 }
 KEPT = ("LANG", "LC_ALL", "TMPDIR", "LD_LIBRARY_PATH", "SSL_CERT_FILE", "CUDA_VISIBLE_DEVICES")
 UNWANTED = ("LLAMAFACTORY_MMSELF", "FORCE_TORCHRUN", "USE_RAY", "USE_V1", "USE_MODELSCOPE_HUB", "USE_OPENMIND_HUB")
