@@ -123,7 +123,7 @@ class Runner:
         interrupted = read_json(self.current) if self.current.exists() else {}
         if interrupted.get("key") != key:
             _clear(step)
-        _remove_torn(*step.outputs)
+        _remove_torn(*step.outputs, *_scratch(step))
         write_json(self.current, {"step": step.name, "key": key, "since": _now()})
 
     def _finish(self, step: Step, key: str, seconds: float, figures: dict[str, Any]) -> None:
@@ -149,9 +149,12 @@ class Runner:
         return step_key(step.name, step.settings, {**inputs, **step.names})
 
 
+def _scratch(step: Step) -> list[Path]:
+    return [path for pattern in step.scratch for path in pattern.parent.glob(pattern.name)]
+
+
 def _clear(step: Step) -> None:
-    scratch = [path for pattern in step.scratch for path in pattern.parent.glob(pattern.name)]
-    for path in (*step.outputs, *scratch):
+    for path in (*step.outputs, *_scratch(step)):
         if path.is_dir():
             shutil.rmtree(path)
         else:
@@ -159,9 +162,10 @@ def _clear(step: Step) -> None:
 
 
 def _remove_torn(*paths: Path) -> None:
-    """Removes what `files.write_text` was writing when it was killed."""
+    """Removes what `files.write_text` was writing when it was killed, beside these paths and in these folders."""
     for path in paths:
-        for torn in path.parent.glob(f".{path.name}.*{TORN}"):
+        inside = path.rglob(f"*{TORN}") if path.is_dir() else ()
+        for torn in [*path.parent.glob(f".{path.name}.*{TORN}"), *inside]:
             torn.unlink(missing_ok=True)
 
 

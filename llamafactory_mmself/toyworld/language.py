@@ -213,15 +213,15 @@ def _named(sentence: Sentence) -> list[Thing]:
         return _things(parts["scanned"])
     if sentence.form == "list":
         return _things(parts["found"])
-    named = []
+    things = []
     if sentence.form in ("relation", "neighbour") and (thing := named(parts.get("what", NOTHING).lower())):
-        named.append(thing)
+        things.append(thing)
     is_there = sentence.form in ("there", "relation", "neighbour") or (
         sentence.form == "count" and parts["number"].lower() not in ("no", "0")
     )
     if is_there and "colour" in parts and parts["shape"].lower() != "shape":
-        named.append(Thing(parts["colour"].lower(), parts["shape"].lower()))
-    return named
+        things.append(Thing(parts["colour"].lower(), parts["shape"].lower()))
+    return things
 
 
 def _judge_row(parts: dict[str, str], scene: Scene, row: Row | None) -> bool:

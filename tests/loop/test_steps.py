@@ -88,6 +88,26 @@ def test_a_stopped_step_goes_on_from_its_scratch(chain: Chain) -> None:
     assert not (chain.folder / "current.json").exists()
 
 
+def test_what_a_kill_left_half_written_in_scratch_is_removed(tmp_path: Path) -> None:
+    jobs, out, seen = tmp_path / "jobs", tmp_path / "out.txt", []
+
+    def action() -> dict[str, int]:
+        seen.append(sorted(path.name for path in jobs.glob("*")))
+        jobs.mkdir(exist_ok=True)
+        (jobs / "a.json").write_text("{}")
+        (jobs / ".b.json.123.torn").write_text("{")
+        if len(seen) == 1:
+            raise KeyboardInterrupt
+        out.write_text("done")
+        return {}
+
+    runner = Runner(tmp_path, [Step("only", action, {}, (out,), {}, (jobs,))])
+    with pytest.raises(KeyboardInterrupt):
+        runner.run(lambda line: None)
+    runner.run(lambda line: None)
+    assert seen == [[], ["a.json"]]
+
+
 def test_scratch_of_other_settings_is_removed(chain: Chain) -> None:
     with pytest.raises(KeyboardInterrupt):
         chain.run(fail="second")
