@@ -54,9 +54,9 @@ VARIANTS = (
 REPORT = Report(
     "self_training",
     "Self-training on the toy world",
-    "Gain: greedy after the last round minus greedy before the first. Selection: among three samples where they "
-    "differ, minus the same model's greedy answers.",
-    ("variant", "seeds", "rounds", "start", "greedy", "unparsed", "gain", "select@3", "select@3 − greedy"),
+    "Gain: greedy after the last round minus greedy before the first. Ablation: minus the whole method on the same "
+    "seeds. Selection: among three samples where they differ, minus the same model's greedy answers.",
+    ("variant", "seeds", "rounds", "start", "greedy", "unparsed", "gain", "ablation", "select@3", "select@3 − greedy"),
     left=2,
 )
 
@@ -84,7 +84,7 @@ def collect(runs: Mapping[int, Path], variant: Variant) -> dict[str, Any] | None
     folders = list(runs.values())
     last = [last_round(run) for run in folders]
     before = [outcomes(run.parent / variant.recipe, 0) for run in folders]
-    after = [outcomes(run, number) for run, number in zip(folders, last, strict=True)]
+    after = _last_greedy(folders)
     return {
         "variant": asdict(variant),
         "seeds": list(runs),
@@ -94,9 +94,16 @@ def collect(runs: Mapping[int, Path], variant: Variant) -> dict[str, Any] | None
         "accuracy": [mean(values) for values in after],
         "unparsed": [unparsed(run, number) for run, number in zip(folders, last, strict=True)],
         "gain": gain(before, after),
+        "over_main": None
+        if variant.main
+        else gain(_last_greedy([run.parent / variant.recipe for run in folders]), after),
         "selection": _selection(folders, last, after),
         "verifier": read_json(folders[0] / "run.json")["verifier"],
     }
+
+
+def _last_greedy(runs: Sequence[Path]) -> list[list[bool]]:
+    return [outcomes(run, last_round(run)) for run in runs]
 
 
 def _selection(runs: Sequence[Path], last: Sequence[int], greedy: list[list[bool]]) -> dict[str, Any] | None:
@@ -127,6 +134,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         percent(row["accuracy"]),
         str(sum(row["unparsed"])),
         signed(row["gain"]),
+        signed(row["over_main"]),
         percent(chosen["accuracy"]) if chosen else "–",
         signed(chosen and chosen["gain"]),
     ]
