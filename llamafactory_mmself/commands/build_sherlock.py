@@ -195,9 +195,9 @@ def _offline(arguments: argparse.Namespace) -> int:
     from ..data.questions import read_questions
     from ..recipes.sherlock_pairs import annotated_beginnings, annotated_better
 
-    options, questions = _options(arguments), read_questions(arguments.questions)
-    begun, skipped = annotated_beginnings(questions, options)
-    return _pairs("offline", arguments, options, begun, annotated_better(questions, options), skipped)
+    options = _options(arguments)
+    begun, skipped = annotated_beginnings(read_questions(arguments.questions), options)
+    return _pairs("offline", arguments, options, begun, annotated_better(begun), skipped)
 
 
 def _online(arguments: argparse.Namespace) -> int:
@@ -291,7 +291,8 @@ def _candidates(arguments: argparse.Namespace) -> int:
 
 def _import(arguments: argparse.Namespace) -> int:
     from ..data.faults import format_table
-    from ..recipes.sherlock_import import read_published, write_imported
+    from ..recipes.sherlock_import import read_published
+    from ..recipes.sherlock_pairs import write_pairs
 
     found = read_published(arguments.data, media_dir=arguments.media_dir, reading=arguments.reading)
     meaning = {"full": "whole, prefix included", "suffix": "what follows the prefix"}
@@ -304,7 +305,7 @@ def _import(arguments: argparse.Namespace) -> int:
         print(f"rows without `weights`: {found.unweighted}; train with `static_weight`")
     if found.faults:
         print(format_table(found.faults), file=sys.stderr)
-    path = write_imported(arguments.out, arguments.name, found, register=arguments.register)
+    path = write_pairs(arguments.out, arguments.name, found.rows, register=arguments.register)
     return _tell(path, len(found.rows), {})
 
 

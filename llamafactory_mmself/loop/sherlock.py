@@ -230,7 +230,7 @@ class Sherlock(Method):
         return sherlock_pairs.annotated_beginnings(read_questions(self._part("a")), self.options)[0]
 
     def _annotated_better(self) -> list[sherlock_pairs.Better]:
-        return sherlock_pairs.annotated_better(read_questions(self._part("a")), self.options)
+        return sherlock_pairs.annotated_better(self._annotated())
 
     def _begun(self, number: int) -> list[sherlock_pairs.Begun]:
         chains = sherlock_online.read_chains(self._chains(number))

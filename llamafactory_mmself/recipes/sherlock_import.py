@@ -22,7 +22,6 @@ from ..data.read import iter_raw
 from ..data.rows import PreferenceRow, normalise
 from ..data.schema import DatasetSchema
 from ..files import relative
-from .examples import write_dataset
 from .records import RecipeError
 from .sherlock_pairs import COLUMNS
 
@@ -126,12 +125,6 @@ def read_published(path: Path, *, media_dir: Path | None = None, reading: Prefix
     )
     unweighted = sum(item.row.weight is None for item in rows)
     return Imported(rows, reading, dict(votes), shared, unweighted, faults)
-
-
-def write_imported(folder: Path, name: str, imported: Imported, *, register: Path | None = None) -> Path:
-    """Writes the rows with whole responses and registers them; see `examples.write_dataset`."""
-    facts = {"ranking": True, "prefix_in_response": True}
-    return write_dataset(folder, name, imported.rows, register=register, columns=COLUMNS, facts=facts)
 
 
 def _with_prefix_l(raw: Any) -> Any:

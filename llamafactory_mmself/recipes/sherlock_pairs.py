@@ -24,7 +24,7 @@ from ..data.questions import Question
 from ..data.tagged import TaggedText, read_tagged
 from ..files import FileError, read_jsonl, relative, write_jsonl
 from ..generate.types import Request, Sample
-from .examples import write_dataset
+from .examples import Row, write_dataset
 from .lengths import TokenLimit
 from .noise import disturb
 from .prompts import SherlockPrompts
@@ -226,9 +226,8 @@ def read_tails(path: Path) -> list[Tail]:
     return tails
 
 
-def annotated_better(questions: Sequence[Question], options: SherlockOptions) -> list[Better]:
+def annotated_better(begun: Iterable[Begun]) -> list[Better]:
     """Offline: the annotated response is chosen, and the rejected one begins like it."""
-    begun, _ = annotated_beginnings(questions, options)
     return [
         Better(item.question, item.response, item.response, item.question.answer, {"chosen": "response"})
         for item in begun
@@ -297,7 +296,7 @@ def build_pairs(
     return PairBuild(order, dict(sorted(skipped.items())))
 
 
-def write_pairs(folder: Path, name: str, pairs: Sequence[Pair], *, register: Path | None = None) -> Path:
+def write_pairs(folder: Path, name: str, pairs: Sequence[Row], *, register: Path | None = None) -> Path:
     """Writes preference rows and registers them for stage `sherlock_dpo`; see `examples.write_dataset`."""
     facts = {"ranking": True, "prefix_in_response": True}
     return write_dataset(folder, name, pairs, register=register, columns=COLUMNS, facts=facts)

@@ -2,24 +2,21 @@
 """Sherlock's loop: which model each round starts from, what it is built from, and a run that is killed."""
 
 import json
-import random
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
 
 from llamafactory_mmself.cli import main
 from llamafactory_mmself.data.questions import read_questions, write_questions
-from llamafactory_mmself.files import digest, read_json, read_jsonl
+from llamafactory_mmself.files import read_json, read_jsonl
 from llamafactory_mmself.loop.methods import make_steps
 from llamafactory_mmself.loop.recipe import load_recipe
 from llamafactory_mmself.loop.sampler import Sampler
 from llamafactory_mmself.toyworld.start import annotated
+from tests.loop.kills import kills_change_nothing
 from tests.loop.scripted import ScriptedSampler
 
 
-ATTEMPTS = Path(__file__).with_name("attempts.py")
 SMALL = {
     "method": "sherlock",
     "iterations": 5,
@@ -167,47 +164,18 @@ def test_too_few_questions_are_told(sherlock) -> None:
 
 @pytest.mark.slow
 def test_a_kill_inside_each_step_changes_no_file(sherlock, tmp_path, clean_environment, capsys) -> None:
-    path, run = sherlock(), tmp_path / "run"
+    def look(run: Path) -> None:
+        check_provenance(run)
+        check_report(run, capsys)
 
-    def work(*kills: str) -> list[str]:
-        line = [sys.executable, str(ATTEMPTS), str(path), *kills]
-        environment = clean_environment(OMP_NUM_THREADS="1")
-        done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=1800)
-        print(done.stdout[-6000:], done.stderr[-6000:])
-        return [text for text in done.stdout.splitlines() if text.startswith(("killed", "ended", "failed"))]
-
-    assert work() == ["ended 0"]
-    untouched = data_files(run)
-    steps = read_json(run / "manifest.json")["steps"]
-    check_provenance(run)
-    check_report(run, capsys)
-    run.rename(tmp_path / "untouched")
-
-    chance = random.Random(0)
-    kills = {name: chance.uniform(0, record["seconds"]) for name, record in steps.items() if worth_a_kill(name)}
-    outcomes = work(*(f"{name}={seconds:.4f}" for name, seconds in kills.items()))
-    assert outcomes == [*(f"killed {name}" for name in kills), "ended 0"]
-    assert data_files(run) == untouched
+    environment = clean_environment(OMP_NUM_THREADS="1")
+    kills_change_nothing(sherlock(), tmp_path / "run", environment, timeout=1800, worth=worth_a_kill, look=look)
 
 
 def worth_a_kill(name: str) -> bool:
     """Steps that are Sherlock's own; others are killed in test_kill.py."""
     own = ("split", "answers", "build", "begin", "rejected", "candidates", "train", "test_correct2")
     return name.rpartition("/")[2] in own and not name.startswith("iter5")
-
-
-def data_files(run: Path) -> dict[str, str]:
-    """SHA-256 of all files that a run learns from, trains, or reports from."""
-    timed = ("manifest.json", "trainer_log.jsonl", "trainer_state.json", "training_args.bin", ".lock")
-    return {
-        str(path.relative_to(run)): digest(path)
-        for path in sorted(run.rglob("*"))
-        if path.is_file()
-        and path.name not in timed
-        and not path.name.endswith((".log", "_results.json"))
-        and "checkpoint-" not in str(path)
-        and path.relative_to(run).parts[0] != "report"
-    }
 
 
 def check_provenance(run: Path) -> None:

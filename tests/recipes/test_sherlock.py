@@ -234,7 +234,7 @@ def test_offline_rows_share_their_beginning_and_record_the_draw(questions, tmp_p
     options = SherlockOptions(cuts=(place,))
     tails = beginnings(questions, tmp_path, options)
     samples = [continued(tail, _wrong_end(tail, questions)) for tail in tails.values()]
-    better = sherlock_pairs.annotated_better(questions, options)
+    better = sherlock_pairs.annotated_better(sherlock_pairs.annotated_beginnings(questions, options)[0])
     built = sherlock_pairs.build_pairs(
         "offline", better, list(tails.values()), samples, options, PROMPTS, "toy", 0, iteration=2
     )
@@ -279,7 +279,7 @@ def test_gates_take_the_first_continuation_that_passes(questions, tmp_path) -> N
         continued(q[3], tagged("B"), finish="length"),
         continued(q[4], tagged("A").replace("(A)", "none of them")),
     ]
-    better = sherlock_pairs.annotated_better(questions, options)
+    better = sherlock_pairs.annotated_better(sherlock_pairs.annotated_beginnings(questions, options)[0])
 
     def build(options, limit=None):
         return sherlock_pairs.build_pairs(
@@ -306,7 +306,7 @@ def test_files_that_do_not_belong_together_are_told(questions, tmp_path) -> None
     options = SherlockOptions(cuts=(2,))
     tails = beginnings(questions, tmp_path, options)
     moved = [replace(tail, request=replace(tail.request, prefix="<SUMMARY> Other.")) for tail in tails.values()]
-    better = sherlock_pairs.annotated_better(questions, options)
+    better = sherlock_pairs.annotated_better(sherlock_pairs.annotated_beginnings(questions, options)[0])
 
     def build(tails, samples):
         return sherlock_pairs.build_pairs("offline", better, tails, samples, options, PROMPTS, "toy", 0, iteration=2)
