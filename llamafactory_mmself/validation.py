@@ -47,7 +47,7 @@ def validate_config(config: Path, *, media: bool, progress: bool) -> list[Report
     run = RunArguments(model_args, data_args, training_args, finetuning_args, finetuning_args.stage_args)
 
     modules = lf.load_tokenizer(model_args)
-    template = lf.get_template_and_fix_tokenizer(modules["tokenizer"], data_args)
+    template = lf.load_template(modules["tokenizer"], data_args)
     encoder = lf.row_encoder(template, modules["tokenizer"], modules["processor"], data_args.cutoff_len)
     encoder = stage.row_encoder(encoder, run)
 

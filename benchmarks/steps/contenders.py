@@ -64,7 +64,7 @@ def run_naive(job: Job, gate: Gate) -> None:
 
     run, samples = job.run_arguments(), [as_sample(tree) for tree in job.trees()]
     modules = lf.load_tokenizer(run.model)
-    lf.get_template_and_fix_tokenizer(modules["tokenizer"], run.data)
+    lf.load_template(modules["tokenizer"], run.data)
     model = lf.load_model(modules["tokenizer"], run.model, run.finetuning, True)
     reference = load_reference(job.stage(), run, model)
     for part in (model, reference):

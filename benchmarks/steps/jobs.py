@@ -95,7 +95,7 @@ class Job:
         stage, run = self.stage(), self.run_arguments()
         modules = lf.load_tokenizer(run.model)
         tokenizer, processor = modules["tokenizer"], modules["processor"]
-        template = lf.get_template_and_fix_tokenizer(tokenizer, run.data)
+        template = lf.load_template(tokenizer, run.data)
         encoder = stage.row_encoder(lf.row_encoder(template, tokenizer, processor, run.data.cutoff_len), run)
         rows = load_tree_dataset(stage, run, encoder)["train_dataset"]
         return [stage.tree(segments, run, None) for segments in rows]

@@ -21,7 +21,7 @@ from llamafactory.data.loader import _load_single_dataset
 from llamafactory.data.mm_plugin import BasePlugin
 from llamafactory.data.parser import DatasetAttr, get_dataset_list
 from llamafactory.data.processor import PackedSupervisedDatasetProcessor, SupervisedDatasetProcessor
-from llamafactory.data.template import get_template_and_fix_tokenizer
+from llamafactory.data.template import TEMPLATES, get_template_and_fix_tokenizer
 from llamafactory.extras import logging
 from llamafactory.extras.constants import DATA_CONFIG, IGNORE_INDEX, MROPE_MODELS
 from llamafactory.extras.misc import has_tokenized_data
@@ -71,7 +71,6 @@ __all__ = [
     "generation_inputs",
     "get_dataset_list",
     "get_logger",
-    "get_template_and_fix_tokenizer",
     "get_train_args",
     "has_tokenized_data",
     "load_config",
@@ -79,6 +78,7 @@ __all__ = [
     "load_model",
     "load_policy",
     "load_raw_dataset",
+    "load_template",
     "load_tokenizer",
     "merge_dataset",
     "plot_loss",
@@ -111,6 +111,26 @@ class Inference:
     cutoff_len: int
 
 
+def load_template(tokenizer: Any, data_args: Any) -> Any:
+    """The chat template of a run, and its special tokens in the tokenizer.
+
+    LLaMA-Factory writes `default_system`, `tool_format` and `enable_thinking` of a run into the registered template,
+    where they would hold for all later runs of the process; here they go into a copy.
+
+    Raises:
+        ValueError: LLaMA-Factory has no such template.
+    """
+    name = data_args.template or "empty"
+    registered = TEMPLATES.get(name)
+    if registered is None:
+        return get_template_and_fix_tokenizer(tokenizer, data_args)
+    TEMPLATES[name] = copy.copy(registered)
+    try:
+        return get_template_and_fix_tokenizer(tokenizer, data_args)
+    finally:
+        TEMPLATES[name] = registered
+
+
 def load_inference(arguments: Mapping[str, Any]) -> Inference:
     """Tokenizer, processor and template, as `llamafactory-cli chat` loads them.
 
@@ -119,7 +139,7 @@ def load_inference(arguments: Mapping[str, Any]) -> Inference:
     """
     model_args, data_args, finetuning_args, _ = get_infer_args(dict(arguments))
     modules = load_tokenizer(model_args)
-    template = get_template_and_fix_tokenizer(modules["tokenizer"], data_args)
+    template = load_template(modules["tokenizer"], data_args)
     return Inference(
         model_args, finetuning_args, modules["tokenizer"], modules["processor"], template, data_args.cutoff_len
     )

@@ -63,7 +63,7 @@ def run_tree_stage(stage: TreeStage, run: RunArguments, callbacks: list[Any]) ->
     """
     modules = lf.load_tokenizer(run.model)
     tokenizer, processor = modules["tokenizer"], modules["processor"]
-    template = lf.get_template_and_fix_tokenizer(tokenizer, run.data)
+    template = lf.load_template(tokenizer, run.data)
     encoder = stage.row_encoder(lf.row_encoder(template, tokenizer, processor, run.data.cutoff_len), run)
     check_reference(stage, run)
     datasets = load_tree_dataset(stage, run, encoder)

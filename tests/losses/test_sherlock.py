@@ -279,7 +279,7 @@ def test_published_sequence_layout(golden, tiny_models, tmp_path):
     model_args, data_args, *_ = lf.get_train_args({**settings, "stage": "sherlock_dpo"})
     modules = lf.load_tokenizer(model_args)
     tokenizer = modules["tokenizer"]
-    template = lf.get_template_and_fix_tokenizer(tokenizer, data_args)
+    template = lf.load_template(tokenizer, data_args)
     encoder = SherlockEncoder.of(
         lf.row_encoder(template, tokenizer, modules["processor"], 2048),
         Prompt("cases", "1", "FIX[{question}|{response}]"),

@@ -48,7 +48,7 @@ def encode(tiny_models, project_root):
         )
         modules = lf.load_tokenizer(model_args)
         data_args.template = template
-        chat = lf.get_template_and_fix_tokenizer(modules["tokenizer"], data_args)
+        chat = lf.load_template(modules["tokenizer"], data_args)
         settings = {"mask_history": False, "train_on_prompt": False, "cutoff_len": 2048, "neat_packing": False}
         arguments = SimpleNamespace(**{**settings, **data})
         names = tuple(dict.fromkeys(("none", *kinds)))

@@ -43,7 +43,7 @@ def make_encoder(tiny_models):
             }
             model_args, data_args, *_ = lf.get_train_args(arguments)
             modules = lf.load_tokenizer(model_args)
-            template = lf.get_template_and_fix_tokenizer(modules["tokenizer"], data_args)
+            template = lf.load_template(modules["tokenizer"], data_args)
             encoders[family] = lf.row_encoder(template, modules["tokenizer"], modules["processor"], cutoff_len)
         encoder = dataclasses.replace(encoders[family], cutoff_len=cutoff_len)
         return SherlockEncoder.of(encoder, correction or correction_prompt(SherlockArguments()))

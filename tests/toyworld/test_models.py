@@ -120,20 +120,15 @@ def llamafactory_arguments(family: str, folder: Path) -> dict[str, Any]:
 
 @pytest.mark.parametrize("family", FAMILIES)
 def test_chat_template_agrees_with_llamafactory(family: str, folder: Path) -> None:
-    from llamafactory.data import get_template_and_fix_tokenizer
-    from llamafactory.hparams import get_infer_args
-    from llamafactory.model import load_tokenizer
+    from llamafactory_mmself.plugin import lf
 
     keys = ("model_name_or_path", "template", "finetuning_type")
     arguments = {key: value for key, value in llamafactory_arguments(family, folder).items() if key in keys}
     if family == "llava":
         arguments["default_system"] = ""  # LLaVA's chat template has no system prompt, LLaMA-Factory's has one
-    model_args, data_args, _, _ = get_infer_args(arguments)
-    module = load_tokenizer(model_args)
-    tokenizer, processor = module["tokenizer"], module["processor"]
-    size = len(tokenizer)
-    template = get_template_and_fix_tokenizer(tokenizer, data_args)
-    assert len(tokenizer) == size
+    parts = lf.load_inference(arguments)
+    tokenizer, processor, template = parts.tokenizer, parts.processor, parts.template
+    assert len(tokenizer) == len(processor.tokenizer)
 
     picture = pictures()[0]
     image = "<image>\n" if family == "llava" else "<image>"

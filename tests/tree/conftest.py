@@ -94,7 +94,7 @@ def make_lab(tiny_models, shapes):
         model_args, data_args, *_ = lf.get_train_args(arguments)
         modules = lf.load_tokenizer(model_args)
         tokenizer, processor = modules["tokenizer"], modules["processor"]
-        template = lf.get_template_and_fix_tokenizer(tokenizer, data_args)
+        template = lf.load_template(tokenizer, data_args)
         model = AutoModelForImageTextToText.from_pretrained(path, dtype=torch.float64).eval()
         labs[family] = Lab(
             model,
