@@ -9,10 +9,10 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache
 from transformers.generation.logits_process import TemperatureLogitsWarper, TopKLogitsWarper, TopPLogitsWarper
 
 from ..tree.vision import shared_features
+from .kvcache import roomy_cache
 from .types import Completion, EngineError, SamplingParams
 
 
@@ -143,7 +143,7 @@ class Rows:
 
     def __init__(self, model: Any, prompts: Prompts, copies: int) -> None:
         inputs = prompts.inputs
-        cache = DynamicCache(config=model.config)
+        cache = roomy_cache(model.config)
         with shared_features(model, prompts.shared):
             output = model(**inputs, past_key_values=cache, use_cache=True, logits_to_keep=1)
         self.model = model
