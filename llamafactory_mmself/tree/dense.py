@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from .batch import Batch
 from .head import scoring_head
+from .last_layer import thrifty_last_layer
 from .scores import Scores, ScoreTable
 from .unwrap import bare_model
 from .vision import shared_features
@@ -38,6 +39,7 @@ class DenseScorer:
         inputs = self.inputs(bare, batch)
         with (
             shared_features(bare, batch.get("shared")),
+            thrifty_last_layer(bare, score["rows"], score["positions"]),
             scoring_head(head, score["rows"], score["positions"], score["targets"], vocab) as seen,
         ):
             logps = model(**inputs, use_cache=False, return_dict=True).logits

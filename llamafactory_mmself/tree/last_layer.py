@@ -1,0 +1,76 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What the last decoder layer need not compute.
+
+Behind its attention nothing of the last layer looks at another token, and only the states before scored tokens are
+read. So its MLP leaves out all others: prompt, picture and padding. And it is not checkpointed: its activations are
+the first that backward needs, and computing them a second time right after they were thrown away saves no memory.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.distributed.fsdp import FullyShardedDataParallel
+
+
+#: Decoders whose layers end with `x + mlp(norm(x))`, token by token.
+KNOWN = frozenset({"llama", "mistral", "qwen2", "qwen2_vl_text", "qwen2_5_vl_text", "qwen3_vl_text"})
+#: Where such layers and MLPs are defined. Others may be computed again in backward, or mix tokens.
+OWN = ("transformers.models.",)
+POINTWISE = (*OWN, "liger_kernel.")
+
+
+@contextmanager
+def thrifty_last_layer(bare: Any, rows: Tensor, positions: Tensor) -> Iterator[None]:
+    """Spares the last layer what the head will not read, while the context is open. Other decoders stay as they are.
+
+    Args:
+        bare: the bare transformers model.
+        rows: [s], rows of the states that the head reads.
+        positions: [s], their positions.
+    """
+    layer = last_layer(bare)
+    if layer is None:
+        yield
+        return
+    mlp: nn.Module = layer.mlp
+    dense: Callable[[Tensor], Tensor] = mlp.forward
+    own = "forward" in vars(mlp)
+    checkpointed = layer.gradient_checkpointing
+
+    def forward(states: Tensor) -> Tensor:
+        flat = states.flatten(0, 1)
+        # Each state once: two answers that begin after the same token are predicted from one state.
+        places = torch.unique(rows * states.shape[1] + positions)
+        read = dense(flat[places].unsqueeze(0)).squeeze(0)
+        return read.new_zeros(flat.shape).index_copy(0, places, read).view_as(states)
+
+    mlp.forward = forward
+    layer.gradient_checkpointing = False
+    try:
+        yield
+    finally:
+        layer.gradient_checkpointing = checkpointed
+        if own:
+            mlp.forward = dense
+        else:
+            del mlp.forward
+
+
+def last_layer(bare: Any) -> Any | None:
+    """The last layer of a known decoder with transformers' own code, else None."""
+    if bare.config.get_text_config().model_type not in KNOWN:
+        return None
+    layer = bare.get_decoder().layers[-1]
+    if isinstance(layer, FullyShardedDataParallel):
+        layer = layer.module
+    return layer if _is_one_of(layer, OWN) and _is_one_of(layer.mlp, POINTWISE) else None
+
+
+def _is_one_of(module: nn.Module, packages: tuple[str, ...]) -> bool:
+    """Whether a module, or what FSDP made it from, is defined in one of some packages."""
+    return any(kind.__module__.startswith(packages) for kind in type(module).__mro__)
