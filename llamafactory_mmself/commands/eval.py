@@ -96,6 +96,8 @@ def _run(options: argparse.Namespace) -> int:
     from ..evaluate.tasks.task import load_task, names, select
 
     data = options.data or (Path(os.environ[DATA]) if os.environ.get(DATA) else None)
+    if data is not None and not data.is_dir():
+        raise ValueError(f"There is no folder {data} of benchmarks. --data DIR names it, or the variable {DATA}.")
     if options.list:
         print(listing(select(options.task) if options.task else [load_task(name) for name in names()], data))
         return 0
@@ -122,6 +124,8 @@ def _checked(options: argparse.Namespace, data: Path | None) -> tuple[list[Task]
 
     if options.rescore and not options.task and options.out is not None:
         options.task = _done_before(options.out)
+        if not options.task:
+            raise ValueError(f"--rescore: {options.out} has no predictions of any task.")
     if not options.task:
         raise ValueError("--task says what to run: names, rule, judge or all; --list prints them.")
     if data is None:
@@ -132,6 +136,8 @@ def _checked(options: argparse.Namespace, data: Path | None) -> tuple[list[Task]
         raise ValueError("--rescore scores the predictions in --out; leave it out to score those of --predictions.")
     if options.limit is not None and options.limit < 1:
         raise ValueError(f"--limit {options.limit}: at least one question has to be left.")
+    if options.draws < 0:
+        raise ValueError(f"--draws {options.draws}: at least 0 is expected; with 0 there are no intervals.")
     tasks = select(options.task)
     prompts = prompt_files(options.prompt)
     _check_prompts(prompts, tasks)

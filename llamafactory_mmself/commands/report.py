@@ -14,6 +14,7 @@ examples:
   mmself report runs/toy
   mmself report --compare runs/base-eval runs/trained-eval --out comparison
   mmself report --compare base=runs/toy/iter0 "round 2=runs/toy/iter2"
+  mmself report --compare runs/base-eval runs/trained-eval --reference runs/ovip-eval     (for the index HRI)
 """
 
 
@@ -39,6 +40,11 @@ def add(commands: Any) -> None:
     report.add_argument("--text", action="store_true", help="print the table and write nothing")
     report.add_argument("--compare", action="store_true", help="compare the models of two folders or more")
     report.add_argument("--out", type=Path, help="folder of the comparison (default: comparison)")
+    report.add_argument(
+        "--reference",
+        metavar="FOLDER",
+        help="results that have 10 on OViP's hallucination index (HRI), where the first model has 0; [NAME=]FOLDER",
+    )
     report.add_argument("--draws", type=int, help="bootstrap samples of the comparison (default: 1000)")
     report.add_argument("--seed", type=int, help="seed of the bootstrap (default: 0)")
     report.set_defaults(run=_run)
@@ -50,7 +56,7 @@ def _run(options: argparse.Namespace) -> int:
     from ..loop.report import text, write_report
     from ..loop.view import read_run
 
-    if given := [f"--{name}" for name in ("out", "draws", "seed") if vars(options)[name] is not None]:
+    if given := [f"--{name}" for name in ("out", "reference", "draws", "seed") if vars(options)[name] is not None]:
         raise ValueError(f"{', '.join(given)} would do nothing without --compare.")
     if len(options.folders) > 1:
         raise ValueError(f"{len(options.folders)} folders are given: a report is of one run. To compare: --compare.")
@@ -67,7 +73,13 @@ def _compare(options: argparse.Namespace) -> int:
 
     contenders = [read_contender(name, folder) for name, folder in named(options.folders)]
     draws, seed = (1000 if options.draws is None else options.draws), options.seed or 0
-    found = compare_models(contenders, draws, seed)
+    if draws < 0:
+        raise ValueError(f"--draws {draws}: at least 0 is expected; with 0 there are no intervals.")
+    reference = None
+    if options.reference is not None:
+        ((name, folder),) = named([options.reference])
+        reference = read_contender(name, folder)
+    found = compare_models(contenders, draws, seed, reference)
     print(text(found) if options.text else write_comparison(found, options.out or Path("comparison")))
     return 0
 

@@ -19,6 +19,7 @@ _LIGHT = ("#0072b2", "#d55e00", "#009e73", "#a0527d", "#b8860b", "#56b4e9", "#55
 _DARK = ("#5db3f0", "#ff9455", "#3fcf9f", "#e08fbd", "#f0c94f", "#9cd3ff", "#b5b5b5")
 _MARKERS = "osD^vPX"
 _RASTER = 160  # dots per inch of PNG files
+_WIDEST = 0.12  # of a bar, as a share of the chart
 
 
 @dataclass(frozen=True)
@@ -103,7 +104,7 @@ def grouped_bars(groups: Sequence[str], bars: Sequence[Bars], y_label: str, them
     """Bars side by side in each group, with intervals; returns a matplotlib figure that is wider for more groups."""
     figure, axes = _axes(theme)
     figure.set_figwidth(min(max(7.2, 0.5 * len(groups) * (len(bars) + 0.6)), 30))
-    width = 0.8 / len(bars)
+    width = min(0.8 / len(bars), _WIDEST * len(groups))
     for place, item in enumerate(bars):
         middle = width * (place - (len(bars) - 1) / 2)
         there = [(at + middle, value) for at, value in enumerate(item.values) if value is not None]
@@ -114,6 +115,9 @@ def grouped_bars(groups: Sequence[str], bars: Sequence[Bars], y_label: str, them
                 axes.plot([at + middle] * 2, ends, color=theme.ink, linewidth=1.1)
     slanted = {"rotation": 30, "ha": "right", "rotation_mode": "anchor"} if sum(map(len, groups)) > 60 else {}
     axes.set_xticks(range(len(groups)), [_shortened(name) for name in groups], **slanted)
+    axes.set_xlim(-0.5, len(groups) - 0.5)
+    if not any(value for item in bars for value in item.values):
+        axes.set_ylim(0, 1)
     axes.set_ylabel(y_label)
     _legend(axes, theme, len(bars))
     return figure
@@ -146,7 +150,8 @@ def radar(axes_labels: Sequence[str], series: Mapping[str, Sequence[float | None
     for place, (label, shares) in enumerate(series.items()):
         colour, marker = theme.colours[place % len(theme.colours)], _MARKERS[place % len(_MARKERS)]
         around = [math.nan if share is None else share for share in [*shares, shares[0]]]
-        axes.plot([*angles, angles[0]], around, color=colour, marker=marker, markersize=5, linewidth=2, label=label)
+        line = {"color": colour, "marker": marker, "markersize": 5, "linewidth": 2, "label": label}
+        axes.plot([*angles, angles[0]], around, **line, clip_on=False)
         if all(share is not None for share in shares):
             axes.fill([*angles, angles[0]], around, color=colour, alpha=0.1)
     _legend(axes, theme, len(series))
@@ -196,7 +201,8 @@ def _axes(theme: Theme) -> tuple[Any, Any]:
 
 
 def _shortened(text: str, most: int = 24) -> str:
-    return text if len(text) <= most else f"{text[: most - 1]}…"
+    """Each line cut to a length."""
+    return "\n".join(line if len(line) <= most else f"{line[: most - 1]}…" for line in text.split("\n"))
 
 
 def _legend(axes: Any, theme: Theme, entries: int) -> None:

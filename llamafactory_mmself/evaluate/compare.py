@@ -8,8 +8,10 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any, Literal
 
+from .indexed import Index, Reference, indexes
 from .metrics.base import Columns, Figure, Figures, compare, summarise
-from .results import CompareError, Contender
+from .metrics.indexes import HRI
+from .results import ITEMS, CompareError, Contender
 from .scales import Scale, scale_of
 
 
@@ -101,6 +103,8 @@ class Comparison:
         tables: of the tasks that any of them has.
         draws: of the bootstrap.
         seed: of the bootstrap.
+        indexes: numbers over several of the tasks.
+        reference: the row that HRI refers to.
     """
 
     names: tuple[str, ...]
@@ -108,17 +112,23 @@ class Comparison:
     tables: tuple[TaskTable, ...]
     draws: int
     seed: int
+    indexes: tuple[Index, ...] = ()
+    reference: Reference | None = None
 
 
-def compare_models(contenders: Sequence[Contender], draws: int = 1000, seed: int = 0) -> Comparison:
+def compare_models(
+    contenders: Sequence[Contender], draws: int = 1000, seed: int = 0, reference: Contender | None = None
+) -> Comparison:
     """Compares models in every task that at least one of them has.
 
     Args:
         contenders: at least two; differences are to the first one.
         draws: bootstrap samples; with 0 there are no intervals.
         seed: of the draws.
+        reference: results whose values HRI refers to.
 
     Raises:
+        MetricError: the reference is no better and no worse than the first model in a benchmark of HRI.
         CompareError: fewer than two models, a name that comes twice, no task that two of them share, or a task with
             other versions, options, judges or items; the text says which.
     """
@@ -134,7 +144,36 @@ def compare_models(contenders: Sequence[Contender], draws: int = 1000, seed: int
             + "; ".join(f"{item.name} has {', '.join(item.results)}" for item in contenders)
         )
     tables = [_table(task, contenders, draws, seed) for task in tasks]
-    return Comparison(tuple(names), tuple(str(item.folder) for item in contenders), tuple(tables), draws, seed)
+    row = None if reference is None else _reference(reference, contenders)
+    rows = [_headlines(tables, place) for place in range(len(names))]
+    return Comparison(
+        tuple(names),
+        tuple(str(item.folder) for item in contenders),
+        tuple(tables),
+        draws,
+        seed,
+        indexes(names, rows, row),
+        row,
+    )
+
+
+def _headlines(tables: Sequence[TaskTable], place: int) -> dict[str, float]:
+    """A model's headline figures by task."""
+    values = {item.task: item.head.values[place] for item in tables}
+    return {task: value.value for task, value in values.items() if value is not None}
+
+
+def _reference(reference: Contender, contenders: Sequence[Contender]) -> Reference:
+    """The reference's figures in the benchmarks of HRI, seen to be comparable with the models'."""
+    row = {}
+    for task in HRI:
+        if (own := reference.results.get(task)) is not None:
+            for item in contenders:
+                if task in item.results:
+                    _check_alike(task, item, reference)
+            row[task] = own.figures(own.columns)[own.headline]
+    known = {task: value for task, value in row.items() if not isnan(value)}
+    return Reference(reference.name, str(reference.folder), known)
 
 
 def _table(task: str, contenders: Sequence[Contender], draws: int, seed: int) -> TaskTable:
@@ -206,7 +245,7 @@ def _check_alike(task: str, one: Contender, other: Contender) -> None:
     first, second = one.results[task], other.results[task]
     for name in first.conditions:
         ours, theirs = first.conditions[name], second.conditions.get(name)
-        if ours != theirs:
+        if ours != theirs and name != ITEMS:
             raise CompareError(
                 f"Task {task}: {one.name} has {name} {ours!r}, {other.name} has {theirs!r}. "
                 f"Only results of the same {name} can be compared: {one.folder}, {other.folder}."
@@ -222,4 +261,9 @@ def _check_alike(task: str, one: Contender, other: Contender) -> None:
         raise CompareError(
             f"Task {task}: {one.folder} and {other.folder} have other items: {', '.join(parts)}. Evaluate both on the "
             "same items (the same data and --limit)."
+        )
+    if first.conditions.get(ITEMS) != second.conditions.get(ITEMS):
+        raise CompareError(
+            f"Task {task}: {one.folder} and {other.folder} have items of the same names, but with other questions or "
+            "answers: the data has changed in between. Evaluate both on the same data."
         )

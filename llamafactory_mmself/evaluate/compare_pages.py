@@ -11,9 +11,21 @@ from typing import Any
 from ..files import write_json, write_text
 from .charts import DARK, LIGHT, Bars, Theme, grouped_bars, radar, save
 from .compare import Comparison, Line, TaskTable
-from .compare_text import conditions, facts_rows, figure_rows, headlines, markdown, note, text, to_dict
+from .compare_text import (
+    conditions,
+    facts_rows,
+    figure_rows,
+    headlines,
+    index_notes,
+    index_rows,
+    markdown,
+    note,
+    text,
+    to_dict,
+)
 from .metrics.base import Figure
 from .page_style import card, chart, document
+from .scales import Scale
 
 
 FEWEST = 3  # tasks of a radar plot; fewer are shown as bars
@@ -55,7 +67,7 @@ def page(found: Comparison) -> str:
     parts = [f'<h1>{escape(title)}</h1><p class="soft">differences are to {escape(found.names[0])}</p>', _cards(found)]
     parts += [f'<h2>Overview</h2><div class="charts">{charts["overview"]}</div><p></p>']
     parts += [_table(found, *headlines(found), [item.head for item in found.tables])]
-    parts += [f'<p class="small soft">{escape(note(found))}</p>']
+    parts += [f'<p class="small soft">{escape(note(found))}</p>', *_indexes(found)]
     for item in found.tables:
         parts.append(f'<h2>{escape(item.task)}</h2><p class="small soft">{escape(conditions(item))}</p>')
         parts.append(_table(found, *figure_rows(found, item.overall, "figure"), item.overall))
@@ -66,6 +78,13 @@ def page(found: Comparison) -> str:
     )
     parts.append(f'<h2>Results</h2><div class="card"><table class="plain">{folders}</table></div>')
     return document(title, parts)
+
+
+def _indexes(found: Comparison) -> list[str]:
+    if not found.indexes:
+        return []
+    notes = "".join(f'<p class="small soft">{escape(line)}</p>' for line in index_notes(found))
+    return ["<h2>Indexes</h2>", _table(found, *index_rows(found), []), notes]
 
 
 def _overview(found: Comparison, theme: Theme) -> tuple[Any, str]:
@@ -118,6 +137,9 @@ def _bars(found: Comparison, lines: Sequence[Line]) -> list[Bars]:
 
 
 def _range(line: Line) -> str:
+    """The figure, and its scale where it is not from 0 to 100 %."""
+    if line.scale == Scale():
+        return line.figure
     ends = f"{line.scale.top:g} to 0" if line.scale.lower else f"0 to {line.scale.top:g}"
     return f"{line.figure}, {ends}"
 

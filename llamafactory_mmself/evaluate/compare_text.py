@@ -9,6 +9,7 @@ from typing import Any
 
 from .answers import table
 from .compare import Comparison, Line, TaskTable
+from .indexed import HRI_NAME
 from .metrics.base import Figure
 from .scales import Scale
 
@@ -19,8 +20,11 @@ NOTE = (
 
 
 def text(found: Comparison) -> str:
-    """The headline of every task, for the terminal."""
-    return "\n\n".join([table(*headlines(found)), note(found)])
+    """The headline of every task and the indexes, for the terminal."""
+    parts = [table(*headlines(found)), note(found)]
+    if found.indexes:
+        parts += [table(*index_rows(found)), "\n".join(index_notes(found))]
+    return "\n\n".join(part for part in parts if part)
 
 
 def note(found: Comparison) -> str:
@@ -39,6 +43,27 @@ def figure_rows(found: Comparison, lines: Sequence[Line], first: str) -> tuple[l
     """Header and rows: each line with what all models have."""
     rows = [[f"{line.category or line.figure}{_arrow(line.scale)}", *_cells(line)] for line in lines]
     return _header(first, found.names), rows
+
+
+def index_rows(found: Comparison) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: each number over several benchmarks."""
+    rows = [
+        [item.name, *("–" if value is None else f"{value:.2f}" for value in item.values)] for item in found.indexes
+    ]
+    return ["index", *found.names], rows
+
+
+def index_notes(found: Comparison) -> list[str]:
+    """What HRI refers to, and why other indexes have no value."""
+    notes = []
+    computed = any(value is not None for item in found.indexes if item.name == HRI_NAME for value in item.values)
+    if found.reference is not None and computed:
+        row = ", ".join(f"{task} {value:.4g}" for task, value in found.reference.row.items())
+        notes.append(f"HRI is 0 for {found.names[0]} and 10 for {found.reference.name}: {row}.")
+    reasons = dict.fromkeys(
+        f"{item.name.partition(',')[0]}: {'; '.join(item.missing)}." for item in found.indexes if item.missing
+    )
+    return [*notes, *reasons]
 
 
 def conditions(item: TaskTable) -> str:
@@ -62,6 +87,9 @@ def facts_rows(found: Comparison, item: TaskTable) -> tuple[list[str], list[list
 def markdown(found: Comparison, pictures: Sequence[tuple[str, str]] = ()) -> str:
     """The whole comparison; `pictures` are files with their captions."""
     parts = ["# Comparison", _markdown_table(*headlines(found)), _plain(note(found))]
+    if found.indexes:
+        parts += ["## Indexes", _markdown_table(*index_rows(found))]
+        parts += ["\n".join(f"- {_plain(line)}" for line in index_notes(found))]
     parts += [f"![{_plain(caption)}]({file})" for file, caption in pictures]
     for item in found.tables:
         parts += [f"## {_plain(item.task)}", _plain(conditions(item))]
@@ -82,6 +110,16 @@ def to_dict(found: Comparison) -> dict[str, Any]:
         "draws": found.draws,
         "seed": found.seed,
         "tasks": {item.task: _task(found, item) for item in found.tables},
+        "indexes": {
+            item.name: {
+                "values": {
+                    name: value for name, value in zip(found.names, item.values, strict=True) if value is not None
+                },
+                "missing": list(item.missing),
+            }
+            for item in found.indexes
+        },
+        "reference": None if found.reference is None else asdict(found.reference),
     }
 
 

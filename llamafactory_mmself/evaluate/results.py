@@ -17,6 +17,7 @@ from .stats import Interval
 
 
 SCORES, COLUMNS = "scores.json", "columns.json"
+ITEMS = "items"  # the condition that tells questions and answers by their digest
 
 
 class CompareError(ValueError):
@@ -139,6 +140,6 @@ def _read(folder: Path, metric: Callable[..., Metric]) -> Result:
         "metric": f"{spec['name']} v{spec['version']}",
         "metric options": spec.get("options", {}),
         "judge": judge,
-        "items": scores.get("items"),
+        ITEMS: scores.get("items"),
     }
     return Result(task, spec["name"], conditions, ids, columns, scorer.figures, headline, facts, given)

@@ -14,6 +14,7 @@ from .metrics.base import PARSED, Answer, Column, Figure, Item, Metric, summaris
 from .metrics.judged import Judged
 from .predictions import Prediction
 from .results import COLUMNS, SCORES
+from .submission import FORMS, Submission
 from .tasks.task import Task
 from .verdicts import Judging
 
@@ -29,6 +30,7 @@ class Scored:
         headline: the figure that stands for the task.
         figures: all figures, with intervals.
         facts: what stands in `scores.json` beside them.
+        submission: the file for the server that scores the answers instead.
     """
 
     task: Task
@@ -37,6 +39,7 @@ class Scored:
     headline: str | None
     figures: Mapping[str, Figure]
     facts: Mapping[str, Any]
+    submission: Submission | None = None
 
 
 def score(
@@ -49,7 +52,7 @@ def score(
     facts: Mapping[str, Any],
     judging: Judging,
 ) -> Scored:
-    """Scores predictions; writes `columns.json` and `scores.json` into a folder, if they are scored here at all.
+    """Scores predictions; writes `columns.json` and `scores.json` into a folder, or the file for who scores them.
 
     Args:
         task: the task.
@@ -94,9 +97,13 @@ def score(
         "headline": None if metric is None else metric.headline,
         "figures": {name: _figure(figure) for name, figure in figures.items()},
     }
+    submission = None
     if metric is not None:
         write_json(folder / SCORES, told)
-    return Scored(task, folder, None if metric is None else metric.name, told["headline"], figures, told)
+    elif task.submission is not None:
+        submission = FORMS[task.submission](folder, items, predictions)
+        told["unparsed"] = submission.unparsed
+    return Scored(task, folder, None if metric is None else metric.name, told["headline"], figures, told, submission)
 
 
 def _figure(figure: Figure) -> dict[str, float | None]:

@@ -151,7 +151,7 @@ def test_tasks_that_one_model_lacks_are_shown_without_a_difference(write) -> Non
         ({"metric": {"name": "other", "version": 3, "options": {}}}, "metric 'shares v3', b has 'other v3'"),
         ({"metric": {"name": "shares", "version": 2, "options": {}}}, "version 2 of metric shares; this is version 3"),
         ({"judge": {"policy": "gpt"}}, "judge None, b has"),
-        ({"items": "another digest"}, "items 'digest'"),
+        ({"items": "another digest"}, "items of the same names, but with other questions or answers"),
         ({"ids": [f"p{place}" for place in range(ITEMS)]}, r"40 items only in a \(such as 'q0'\)"),
     ],
 )

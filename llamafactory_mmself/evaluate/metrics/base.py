@@ -109,7 +109,7 @@ def summarise(
     Args:
         columns: of one model.
         figures: the metric's.
-        draws: bootstrap samples; with 0 there are no intervals.
+        draws: bootstrap samples; with 0, or with a single item or group, there are no intervals.
         seed: of the draws.
         level: confidence, between 0 and 1.
 
@@ -165,16 +165,17 @@ def _size(columns: Columns) -> int:
 
 
 def _draws(columns: Columns, draws: int, seed: int) -> list[npt.NDArray[np.intp]]:
-    """Places of items, drawn with replacement; groups are drawn whole."""
+    """Places of items, drawn with replacement; groups are drawn whole. No draws of a single item or group."""
     size = _size(columns)
     if size == 0:
         raise StatsError("There are no items to score.")
     random = np.random.default_rng(seed)
     if GROUP not in columns:
-        return [random.integers(0, size, size) for _ in range(draws)]
+        return [random.integers(0, size, size) for _ in range(draws if size > 1 else 0)]
     order = np.argsort(columns[GROUP], kind="stable")
     _, starts = np.unique(columns[GROUP][order], return_index=True)
     groups = np.split(order, starts[1:])
+    draws = draws if len(groups) > 1 else 0
     return [
         np.concatenate([groups[place] for place in random.integers(0, len(groups), len(groups))]) for _ in range(draws)
     ]

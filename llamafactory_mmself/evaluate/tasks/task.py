@@ -17,6 +17,7 @@ max_new_tokens: 16
 metric: {name: yes_no}        # of `metrics`, with its options; `{file: a | b}` is a file of the folder
 needs: []                     # judge, nltk, spacy:<model>
 group: rule                   # rule, judge or predictions
+submission: mmbench           # a form of `submission` that the owner's server takes; may be left out
 meaning: what the number means
 differences: how it differs from the published code
 ```
@@ -26,6 +27,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from difflib import get_close_matches
 from itertools import islice
 from pathlib import Path
 from string import ascii_uppercase
@@ -37,6 +39,7 @@ import yaml
 from ...data.questions import IMAGE, Question
 from ...prompts import Prompt
 from ..metrics.base import Item
+from ..submission import FORMS
 from .layouts import LAYOUTS, LayoutError, MissingFile, Place
 
 
@@ -69,6 +72,7 @@ class Task:
         metric: its name; None where answers are scored elsewhere.
         metric_options: the metric's.
         needs: what scoring needs beside answers.
+        submission: form of the file for the owner's server; None where answers are scored here.
         group: `rule`, `judge`, or `predictions` where only those are written.
         meaning: what the number means.
         differences: how the number may differ from the published code's.
@@ -93,6 +97,7 @@ class Task:
     options: Mapping[str, Any] = field(default_factory=dict)
     metric_options: Mapping[str, Any] = field(default_factory=dict)
     needs: tuple[str, ...] = ()
+    submission: str | None = None
     file: Path = Path()
 
     @property
@@ -102,8 +107,10 @@ class Task:
 
     @property
     def expected(self) -> str:
-        """The layout and who publishes it, for errors."""
-        return f"Expected for {self.name}: {'; '.join(self.files)}. Published by: {self.published} ({self.source})."
+        """The layout and who publishes it, for errors; a line for each file."""
+        files = [f"  {entry.replace(' | ', ' or ')}" for entry in self.files]
+        source = f"Where to get it: {self.published} ({self.source})."
+        return "\n".join([f"The folder {self.folder} should have", *files, source])
 
     def place(self, root: Path, pictures: Path) -> Place:
         """Where the task's files are: `root/<folder>`, or `root` itself if it has all of them.
@@ -114,7 +121,7 @@ class Task:
         own = root / self.folder
         if not own.is_dir():
             if not all(found for _, found in self.found(root)):
-                raise MissingFile(f"{root} has no folder {self.folder} of {self.title}. {self.expected}")
+                raise MissingFile(f"{root} has no folder {self.folder} for {self.title}.\n{self.expected}")
             own = root
         return Place(own, pictures, self.expected)
 
@@ -138,7 +145,7 @@ class Task:
         for name, value in self.metric_options.items():
             path = self._path(root, value)
             if isinstance(value, Mapping) and not path.exists():
-                raise MissingFile(f"There is no {path}, the {name} of {self.title}. {self.expected}")
+                raise MissingFile(f"There is no {path}, the {name} of {self.title}.\n{self.expected}")
 
     def _path(self, root: Path, value: Any) -> Any:
         """What an option names in the task's folder: the first alternative that is there, else the first one."""
@@ -164,7 +171,7 @@ class Task:
         read: Iterator[Item] = LAYOUTS[self.layout](place, **self.options)
         items = list(read if limit is None else islice(read, limit))
         if not items:
-            raise LayoutError(f"{place.folder}: {self.title} has no items. {self.expected}")
+            raise LayoutError(f"{place.folder}: {self.title} has no items.\n{self.expected}")
         seen: set[str] = set()
         for item in items:
             if item.id in seen:
@@ -191,7 +198,11 @@ def load_task(name: str | Path) -> Task:
     packaged = FOLDER / f"{name}.yaml"
     path = packaged if packaged.is_file() else Path(name)
     if not path.is_file():
-        raise TaskError(f"There is no task {name}: tasks are {', '.join(names())}; groups are rule, judge and all.")
+        close = get_close_matches(str(name), names(), n=1)
+        hint = f"Did you mean {close[0]}?" if close else "A task file of yours would be a path."
+        raise TaskError(
+            f"There is no task {name}. {hint} Tasks are {', '.join(names())}; groups are rule, judge and all."
+        )
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
@@ -230,7 +241,9 @@ def question_of(item: Item) -> Question:
 
 
 _TEXTS = ("name", "title", "source", "licence", "published", "layout", "prompt", "group", "meaning", "differences")
-_KNOWN = frozenset({*_TEXTS, "version", "folder", "files", "options", "max_new_tokens", "metric", "needs"})
+_KNOWN = frozenset(
+    {*_TEXTS, "version", "folder", "files", "options", "max_new_tokens", "metric", "needs", "submission"}
+)
 
 
 def _checked(path: Path, values: Any) -> Task:
@@ -254,6 +267,8 @@ def _checked(path: Path, values: Any) -> Task:
         raise fail("layout", f"there is no reader {values['layout']!r}; readers are {', '.join(LAYOUTS)}.")
     if values["group"] not in GROUPS:
         raise fail("group", f"one of {', '.join(GROUPS)} is expected, found {values['group']!r}.")
+    if values.get("submission") not in (None, *FORMS):
+        raise fail("submission", f"there is no form {values['submission']!r}; forms are {', '.join(FORMS)}.")
     name, options = _metric(values.get("metric"), fail)
     texts = {key: " ".join(values[key].split()) for key in _TEXTS}
     return Task(
@@ -267,6 +282,7 @@ def _checked(path: Path, values: Any) -> Task:
         metric=name,
         metric_options=MappingProxyType(options),
         needs=tuple(values["needs"]),
+        submission=values.get("submission"),
         file=path,
     )
 

@@ -134,6 +134,14 @@ def test_mmbench(scores, answers):
     assert metric("mmbench").columns(answers(*rows))["group"].tolist() == [0, 0, 1, 1, 2]
 
 
+def test_a_single_group_has_no_interval(answers):
+    scorer = metric("mmbench")
+    rows = [mmbench(7, "A", "A"), mmbench(1_000_007, "B", "A")]
+    assert summarise(scorer.columns(answers(*rows)), scorer.figures, draws=10)["circular"].interval is None
+    two = [*rows, mmbench(8, "A", "A")]
+    assert summarise(scorer.columns(answers(*two)), scorer.figures, draws=10)["circular"].interval is not None
+
+
 def test_mmbench_by_names_and_without_rolls(scores):
     rows = [
         mmbench(None, "A", "A", rolled_from="p", roll=0),

@@ -84,9 +84,9 @@ def test_categories_that_are_not_drawn_leave_their_interval_alone():
 
 
 def test_a_figure_without_items_has_no_value_and_no_interval():
-    item = Item("1", "", (), {"answer": "A", "source": "COCO", "task": "Count"})
+    items = [Item(id, "", (), {"answer": "A", "source": "COCO", "task": "Count"}) for id in "12"]
     scorer = metric("cvbench")
-    found = summarise(scorer.columns([Answer(item, "A")]), scorer.figures, draws=5)
+    found = summarise(scorer.columns([Answer(item, "A") for item in items]), scorer.figures, draws=5)
     assert np.isnan(found["accuracy"].value) and found["accuracy"].interval is None
     assert found["accuracy/source=COCO"].interval.low == 100
 

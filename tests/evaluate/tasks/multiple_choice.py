@@ -173,6 +173,7 @@ def mmbench(folder: Path) -> None:
     ]
     tsv(folder / "MMBench_DEV_EN_V11.tsv", [{**row, "C": "", "D": "", **shared} for row in rows])
     hidden = [{**row, "C": "", "D": "", **shared, "split": "test"} for row in rows[:2]]
+    hidden.append({**hidden[1], "index": 1000252, "A": "down", "B": "up"})
     for row in hidden:
         row.pop("answer")
     tsv(folder / "MMBench_TEST_EN_V11.tsv", hidden)

@@ -33,7 +33,7 @@ def test_a_benchmark_may_be_given_itself_or_with_all_others(tmp_path) -> None:
     official.write(tmp_path, "geoqa")
     whole, own = items("geoqa", tmp_path), items("geoqa", tmp_path / "geoqa")
     assert whole == own
-    with pytest.raises(MissingFile, match="has no folder chartqa of ChartQA"):
+    with pytest.raises(MissingFile, match="has no folder chartqa for ChartQA"):
         items("chartqa", tmp_path)
 
 
@@ -85,6 +85,14 @@ def test_mmbench_turns_are_made_once_whatever_the_release_brings(tmp_path) -> No
     turned = found["1000241"]
     assert turned.truth["choices"] == ["blue", "red"] and turned.truth["answer"] == "B"
     assert len({item.images for item in found.values()}) == 1  # a cell with a number names another row's picture
+
+
+def test_mmbenchs_test_split_has_the_rows_of_the_release(tmp_path) -> None:
+    multiple_choice.mmbench(tmp_path)
+    found = items("mmbench_test", tmp_path)
+    assert [item.id for item in found] == ["241", "252", "1000252"]
+    assert [item.truth["choices"] for item in found[1:]] == [["up", "down"], ["down", "up"]]
+    assert not any("answer" in item.truth for item in found)
 
 
 def test_scienceqa_has_its_split_only(tmp_path) -> None:

@@ -4,6 +4,7 @@
 The expected values are computed by hand, beside the answers.
 """
 
+import csv
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from llamafactory_mmself.evaluate.benchmark import Settings, evaluate
 from llamafactory_mmself.evaluate.metrics import metric
 from llamafactory_mmself.evaluate.metrics.base import Metric
 from llamafactory_mmself.evaluate.metrics.taggers import Token
+from llamafactory_mmself.evaluate.summary import markdown
 from llamafactory_mmself.evaluate.tasks.task import load_task, names
 from tests.evaluate.tasks import official
 from tests.evaluate.tasks.recorded import Recorded, RecordedJudge, runner
@@ -325,8 +327,18 @@ def test_toy_captions_that_are_true_name_nothing_that_is_not_there(tmp_path) -> 
 
 def test_a_split_without_published_answers_gives_predictions_only(tmp_path) -> None:
     official.write(tmp_path, "mmbench")
-    model = Recorded(dict.fromkeys(("241", "1000241", "252", "1000252"), "A"))
-    found = evaluate([load_task("mmbench_test")], Settings(tmp_path, tmp_path / "out"), run=runner(model))
+    model = Recorded({"241": "B. blue", "252": "I cannot tell,\nsorry.", "1000252": "The answer is (A)."})
+    settings = Settings(tmp_path, tmp_path / "out")
+    found = evaluate([load_task("mmbench_test")], settings, run=runner(model))
     assert (tmp_path / "out/mmbench_test/predictions.jsonl").is_file()
     assert not (tmp_path / "out/mmbench_test/scores.json").exists()
-    assert found.scored[0].headline is None
+    assert found.scored[0].headline is None and found.scored[0].facts["unparsed"] == 1
+    with open(tmp_path / "out/mmbench_test/submission.tsv", newline="") as file:
+        rows = list(csv.DictReader(file, dialect="excel-tab"))
+    assert list(rows[0]) == ["index", "question", "A", "B", "C", "D", "prediction"]
+    assert list(rows[0].values()) == ["241", "Context: A hint.\nWhich?", "red", "blue", "", "", "B"]
+    assert [(row["index"], row["A"], row["prediction"]) for row in rows[1:]] == [
+        ("252", "up", "I cannot tell,\nsorry."),
+        ("1000252", "down", "A"),
+    ]
+    assert "submission.tsv is for the server of MMBench, English, test" in markdown(found, settings)

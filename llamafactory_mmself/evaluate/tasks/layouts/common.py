@@ -65,7 +65,7 @@ class Place:
             if found:
                 return found
         which = names[0] if len(names) == 1 else f"any of {', '.join(names)}"
-        raise MissingFile(f"{self.folder}: there is no {which}. {self.expected}".strip())
+        raise MissingFile(f"{self.folder}: there is no {which}.\n{self.expected}".strip())
 
     def has(self, name: str) -> bool:
         """Whether a file is there; a glob pattern stands for any of its files."""

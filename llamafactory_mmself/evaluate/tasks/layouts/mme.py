@@ -34,7 +34,7 @@ def read(place: Place) -> Iterator[Item]:
         return
     root = next((root for root in map(place.folder.joinpath, ROOTS) if (root / SUBTASKS[0]).is_dir()), None)
     if root is None:
-        raise MissingFile(f"{place.folder}: there is no folder {SUBTASKS[0]}. {place.expected}".strip())
+        raise MissingFile(f"{place.folder}: there is no folder {SUBTASKS[0]}.\n{place.expected}".strip())
     for subtask in SUBTASKS:
         yield from _subtask(place, root / subtask, subtask)
 
@@ -45,7 +45,7 @@ def _subtask(place: Place, folder: Path, subtask: str) -> Iterator[Item]:
         texts = pictures = folder
     files = sorted(texts.glob("*.txt"))
     if not files:
-        raise MissingFile(f"{texts}: there are no text files of questions. {place.expected}".strip())
+        raise MissingFile(f"{texts}: there are no text files of questions.\n{place.expected}".strip())
     for file in files:
         image = next((path for end in ENDINGS if (path := pictures / f"{file.stem}{end}").is_file()), None)
         for number, line in enumerate(text_lines(file)):

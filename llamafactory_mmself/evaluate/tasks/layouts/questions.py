@@ -41,7 +41,7 @@ def read_benchmark(place: Place, source: str, split: str = "test", augmented: bo
     try:
         found = read_source(source, place.folder, split, options)
     except MissingSource as error:
-        raise MissingFile(f"{error} {place.expected}".strip()) from error
+        raise MissingFile(f"{error}\n{place.expected}".strip()) from error
     except SourceError as error:
         raise LayoutError(str(error).removesuffix(" --drop_invalid leaves such rows out.")) from error
     yield from map(item_of, found.questions)
