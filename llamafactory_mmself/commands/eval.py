@@ -12,6 +12,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ..evaluate.root import VARIABLE, data_root, given_root
 from .eval_bridges import add_bridges, check_bridges, export, run_via
 from .sample import add_engine, engine_config, engine_file, prompt_files
 
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
     from ..evaluate.benchmark import LazyEngine, Outcome, Settings
     from ..evaluate.tasks.task import Task
 
-DATA = "MMSELF_BENCHMARKS"
 _EPILOG = f"""
 examples:
   mmself eval --list --data benchmarks                       (tasks, and what of their files is there)
@@ -32,7 +32,7 @@ examples:
   mmself eval --task mmstar --data benchmarks --questions mmstar.json    (for `mmself correct`), and then
   mmself eval --task mmstar --predictions runs/correct ...   (a score for each turn)
 
-DIR has a folder for each task, in the layout of its owner; the environment variable {DATA} names it, too.
+DIR has a folder for each task, in the layout of its owner; the environment variable {VARIABLE} names it, too.
 Nothing is downloaded. A stopped command goes on where it was; docs/evaluation.md has all tasks.
 """
 
@@ -47,9 +47,9 @@ def add(commands: Any) -> None:
     )
     what = parser.add_argument_group("what to run")
     what.add_argument("--task", nargs="+", metavar="NAME", help="tasks, your own task files, or rule, judge, all")
-    what.add_argument("--data", type=Path, metavar="DIR", help=f"folder of the benchmarks (default: ${DATA})")
+    what.add_argument("--data", type=Path, metavar="DIR", help=f"folder of the benchmarks (default: ${VARIABLE})")
     what.add_argument("--out", type=Path, metavar="DIR", help="folder to write")
-    what.add_argument("--limit", type=int, metavar="N", help="only the first N questions of each task")
+    what.add_argument("--limit", type=int, metavar="N", help="only N questions of each task, spread evenly over it")
     what.add_argument("--list", action="store_true", help="print the tasks and what of their files is there")
     what.add_argument("--questions", type=Path, metavar="FILE", help="write the task's questions, and stop")
     answers = parser.add_argument_group("answers that are there already")
@@ -95,9 +95,7 @@ def _run(options: argparse.Namespace) -> int:
     from ..evaluate.summary import listing, write_summary
     from ..evaluate.tasks.task import load_task, names, select
 
-    data = options.data or (Path(os.environ[DATA]) if os.environ.get(DATA) else None)
-    if data is not None and not data.is_dir():
-        raise ValueError(f"There is no folder {data} of benchmarks. --data DIR names it, or the variable {DATA}.")
+    data = None if given_root(options.data) is None else data_root(options.data)
     if options.list:
         print(listing(select(options.task) if options.task else [load_task(name) for name in names()], data))
         return 0
@@ -119,7 +117,7 @@ def _checked(options: argparse.Namespace, data: Path | None) -> tuple[list[Task]
     Raises:
         ValueError: flags are missing or do not go together.
     """
-    from ..evaluate.benchmark import Settings
+    from ..evaluate.benchmark import Settings, knows_quirks
     from ..evaluate.tasks.task import select
 
     if options.rescore and not options.task and options.out is not None:
@@ -128,8 +126,7 @@ def _checked(options: argparse.Namespace, data: Path | None) -> tuple[list[Task]
             raise ValueError(f"--rescore: {options.out} has no predictions of any task.")
     if not options.task:
         raise ValueError("--task says what to run: names, rule, judge or all; --list prints them.")
-    if data is None:
-        raise ValueError(f"--data DIR, or the environment variable {DATA}, says where the benchmarks are.")
+    data = data or data_root(None)
     if options.out is None and options.questions is None:
         raise ValueError("--out DIR says where to write.")
     if options.rescore and options.predictions is not None:
@@ -139,6 +136,11 @@ def _checked(options: argparse.Namespace, data: Path | None) -> tuple[list[Task]
     if options.draws < 0:
         raise ValueError(f"--draws {options.draws}: at least 0 is expected; with 0 there are no intervals.")
     tasks = select(options.task)
+    if options.quirks is not None and not any(knows_quirks(task) for task in tasks):
+        raise ValueError(
+            f"--quirks {options.quirks} would do nothing: {', '.join(task.name for task in tasks)} has one way of "
+            "scoring. Published readings that are profiles (`mmself data profiles`) go into a copy of the task's file."
+        )
     prompts = prompt_files(options.prompt)
     _check_prompts(prompts, tasks)
     settings = Settings(

@@ -16,6 +16,13 @@ if TYPE_CHECKING:
 
 _VIA = ("lmms_python", "lmms_model", "lmms_args", "include_path", "download")
 _EXPORT = ("export_name", "export_dataset")
+# Flags of `mmself eval` that lmms-eval never hears of, with their defaults.
+_OURS: dict[str, Any] = {
+    **dict.fromkeys(("data", "questions", "predictions", "max_new_tokens", "judge", "quirks", "config", "engine")),
+    **dict.fromkeys(("dtype", "workers", "ray", "api_base", "api_model", "image_max_pixels", "image_min_pixels")),
+    **dict.fromkeys(("image_do_pan_and_scan", "crop_to_patches")),
+    **{"list": False, "rescore": False, "temperature": 0.0, "top_p": 1.0, "seed": 0, "draws": 1000, "prompt": []},
+}
 
 
 def add_bridges(parser: Any) -> None:
@@ -51,6 +58,11 @@ def check_bridges(options: argparse.Namespace) -> None:
         if given and vars(options)[switch] is None:
             value = {"via": "lmms-eval", "export": "vlmevalkit"}[switch]
             raise ValueError(f"{', '.join(given)} would do nothing without --{switch} {value}.")
+    idle = [f"--{name}" for name, default in _OURS.items() if vars(options)[name] != default]
+    if options.via is not None and idle:
+        raise ValueError(
+            f"{', '.join(idle)} would do nothing with --via lmms-eval; what it takes goes into --lmms_args."
+        )
     if options.via is not None and options.export is not None:
         raise ValueError("--export writes our predictions, and --via makes none: leave one out.")
     if options.export_dataset is not None and len(options.task or ()) > 1:
@@ -119,7 +131,7 @@ def export(options: argparse.Namespace, data: Path, scored: Sequence[Scored]) ->
         turn = item.facts.get("turn")
         model = name if turn is None else f"{name}-turn{turn}"
         folder = options.out / options.export
-        paths.append(export_predictions(item.task, items, predictions, model, folder, options.export_dataset))
+        paths.append(export_predictions(item.task, items, predictions, model, folder, options.export_dataset, data))
     return paths
 
 

@@ -64,7 +64,7 @@ class Settings:
         temperature: of sampling; 0 is greedy.
         top_p: nucleus; 1 is off.
         max_new_tokens: where answers are cut, instead of the tasks' own limits.
-        limit: the first so many items of each task.
+        limit: so many items of each task, spread over it.
         quirks: `published` scores as the published code does, where a metric knows how.
         draws: of the bootstrap behind the intervals.
         prompts: the user's prompts, by the name of a task or of a packaged prompt.
@@ -289,11 +289,10 @@ def finish(found: Answered, settings: Settings, turn: int = 0, judge: Engine | N
         "versions": versions(),
         "command": settings.command,
     }
-    options = {**found.task.metric_options, **_quirks(found.task, settings)}
     return score(
         found.task,
         found.metric,
-        options,
+        metric_options(found.task, settings),
         found.items,
         found.turns[turn],
         folder,
@@ -309,19 +308,24 @@ def metric_of(task: Task, settings: Settings) -> Metric | None:
     return metrics.metric(task.metric, **task.scorer_options(settings.data), **_quirks(task, settings))
 
 
+def metric_options(task: Task, settings: Settings) -> dict[str, Any]:
+    """The metric's options as `scores.json` tells them: those of the task's file, and quirks."""
+    return {**task.metric_options, **_quirks(task, settings)}
+
+
 def check_needs(task: Task, judge: bool) -> None:
     """Sees, before anything is sampled, that all is there that scoring needs.
 
     Raises:
         BenchmarkError: naming what is missing and how to get it.
     """
+    if task.judged and not judge:
+        raise BenchmarkError(
+            f"{task.title} is scored by a judge: give --judge judge.yaml, with an engine's settings (name, model "
+            "and template, or api_base and api_model)."
+        )
     for need in task.needs:
         kind, _, name = need.partition(":")
-        if kind == "judge" and not judge:
-            raise BenchmarkError(
-                f"{task.title} is scored by a judge: give --judge judge.yaml, with an engine's settings (name, model "
-                "and template, or api_base and api_model)."
-            )
         if kind in ("nltk", "spacy") and find_spec(kind) is None:
             raise BenchmarkError(
                 f"{task.title} is scored with {kind}: pip install 'llamafactory-mmself[eval]' brings it."
@@ -332,10 +336,14 @@ def check_needs(task: Task, judge: bool) -> None:
             )
 
 
+def knows_quirks(task: Task) -> bool:
+    """Whether a task's metric can score as the published scorer does."""
+    return task.metric is not None and "quirks" in metrics.options(task.metric)
+
+
 def _quirks(task: Task, settings: Settings) -> dict[str, str]:
     """The published scorers' ways, where they are asked for and the metric knows them."""
-    known = task.metric is not None and settings.quirks and "quirks" in metrics.options(task.metric)
-    return {"quirks": str(settings.quirks)} if known else {}
+    return {"quirks": settings.quirks} if settings.quirks is not None and knows_quirks(task) else {}
 
 
 def versions() -> dict[str, str]:
@@ -357,16 +365,16 @@ def _sampled(task: Task, items: Sequence[Item], settings: Settings, run: Run) ->
 
 
 def _earlier(task: Task, items: Sequence[Item], settings: Settings, limited: bool) -> list[list[Prediction]]:
-    """The predictions that an earlier run left."""
-    turns: list[list[Prediction]] = []
+    """The predictions that an earlier run left; those with turns or those without, whichever are newer."""
+    turns: list[Path] = []
     while (file := settings.out / f"{TURN}{len(turns)}" / task.name / PREDICTIONS).is_file():
-        turns.append(read_predictions(file, items, limited))
+        turns.append(file)
     whole = settings.out / task.name / PREDICTIONS
-    if whole.is_file():
-        return [read_predictions(whole, items, limited)]
-    if not turns:
+    if not turns and not whole.is_file():
         raise BenchmarkError(f"There is nothing to score again: no {whole}. Run the task without --rescore first.")
-    return turns
+    if not turns or (whole.is_file() and whole.stat().st_mtime_ns > turns[0].stat().st_mtime_ns):
+        turns = [whole]
+    return [read_predictions(file, items, limited) for file in turns]
 
 
 def _generation(found: Answered, folder: Path, settings: Settings) -> dict[str, Any]:
@@ -380,7 +388,23 @@ def _generation(found: Answered, folder: Path, settings: Settings) -> dict[str, 
 
 
 def _digest_of(items: Sequence[Item]) -> str:
-    """What makes two results comparable item by item: questions and answers, not how they were put."""
-    keys = ("question", "answer", "answers")
-    facts = [[item.id, [item.truth.get(key) for key in keys]] for item in items]
-    return hashlib.sha256(json.dumps(facts, default=str).encode()).hexdigest()[:16]
+    """What makes two results comparable item by item: all that answers are held against, not how questions were put.
+
+    Of pictures the names count, not the folders: a copy of the data elsewhere is the same.
+    """
+    facts = [
+        [item.id, [Path(image).name for image in item.images], _without_folders(dict(item.truth), item.images)]
+        for item in items
+    ]
+    return hashlib.sha256(json.dumps(facts, default=str, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def _without_folders(value: Any, images: Sequence[str]) -> Any:
+    """A truth with names in the place of the item's pictures' paths."""
+    if isinstance(value, Mapping):
+        return {str(key): _without_folders(one, images) for key, one in value.items()}
+    if isinstance(value, set | frozenset):
+        return sorted(map(str, value))
+    if isinstance(value, list | tuple):
+        return [_without_folders(one, images) for one in value]
+    return Path(value).name if isinstance(value, str) and value in images else value

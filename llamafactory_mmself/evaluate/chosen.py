@@ -3,16 +3,12 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
 
 from .metrics.base import Item
-from .tasks.task import Task, TaskError, select
-
-
-VARIABLE = "MMSELF_BENCHMARKS"
+from .tasks.task import Task, TaskError, select, spread
 
 
 @dataclass(frozen=True)
@@ -40,7 +36,7 @@ class HeldTask(Task):
 
     def items(self, root: Path, pictures: Path, limit: int | None = None) -> list[Item]:
         """The items that were read, whatever the folders."""
-        return list(self.held if limit is None else self.held[:limit])
+        return spread(self.held, limit)
 
 
 def chosen_tasks(words: Sequence[str]) -> Chosen:
@@ -63,22 +59,6 @@ def chosen_tasks(words: Sequence[str]) -> Chosen:
     return Chosen(tasks, prompts)
 
 
-def data_root(folder: str | Path | None) -> Path:
-    """The folder of all benchmarks: the one that is given, or the environment's.
-
-    Raises:
-        TaskError: neither names a folder that is there.
-    """
-    named = folder or os.environ.get(VARIABLE)
-    if not named:
-        raise TaskError(
-            f"It is not said where benchmarks lie: name a folder with one folder a task, or set {VARIABLE}."
-        )
-    if not Path(named).is_dir():
-        raise TaskError(f"There is no folder {named} of benchmarks.")
-    return Path(named)
-
-
 def read_task(task: Task, data: Path, pictures: Path, limit: int | None = None) -> HeldTask:
     """A task with its items.
 
@@ -86,7 +66,7 @@ def read_task(task: Task, data: Path, pictures: Path, limit: int | None = None) 
         task: the task.
         data: folder of all benchmarks, or of this one.
         pictures: folder for pictures that lie inside of tables.
-        limit: at most so many items.
+        limit: so many items, spread over the benchmark; see `Task.items`.
 
     Raises:
         LayoutError: naming file, row and field, and for missing files the layout and who publishes it.

@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from math import isnan
 from typing import Any, Literal
 
+from ..generate.seeds import derived_seed
 from .indexed import Index, Reference, indexes
-from .metrics.base import Columns, Figure, Figures, compare, summarise
-from .metrics.indexes import HRI
+from .metrics.base import Columns, Figure, Figures, compare, draws_of, summarise, taken
+from .metrics.indexes import GENERAL, HRI, SHERLOCK
 from .results import ITEMS, CompareError, Contender
 from .scales import Scale, scale_of
 
@@ -152,7 +153,13 @@ def compare_models(
         tuple(tables),
         draws,
         seed,
-        indexes(names, rows, row),
+        indexes(
+            names,
+            rows,
+            row,
+            [_drawn(item, contenders, draws, seed) for item in contenders],
+            None if reference is None else _drawn(reference, contenders, draws, seed),
+        ),
         row,
     )
 
@@ -161,6 +168,19 @@ def _headlines(tables: Sequence[TaskTable], place: int) -> dict[str, float]:
     """A model's headline figures by task."""
     values = {item.task: item.head.values[place] for item in tables}
     return {task: value.value for task, value in values.items() if value is not None}
+
+
+def _drawn(model: Contender, contenders: Sequence[Contender], draws: int, seed: int) -> dict[str, list[float]]:
+    """A model's headlines in each draw, for tasks of indexes: the same items for all models, others for each task."""
+    found = {}
+    for task in dict.fromkeys((*HRI, *GENERAL, *SHERLOCK)):
+        own = model.results.get(task)
+        first = next((item.results[task] for item in contenders if task in item.results), None)
+        if own is not None and first is not None and own.columns and first.columns:
+            columns = own.reordered(first.ids)
+            places = draws_of(columns, draws, derived_seed(seed, task))
+            found[task] = [float(own.figures(taken(columns, chosen))[own.headline]) for chosen in places]
+    return {task: values for task, values in found.items() if values}
 
 
 def _reference(reference: Contender, contenders: Sequence[Contender]) -> Reference:

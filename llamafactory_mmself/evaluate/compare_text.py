@@ -47,10 +47,14 @@ def figure_rows(found: Comparison, lines: Sequence[Line], first: str) -> tuple[l
 
 def index_rows(found: Comparison) -> tuple[list[str], list[list[str]]]:
     """Header and rows: each number over several benchmarks."""
-    rows = [
-        [item.name, *("–" if value is None else f"{value:.2f}" for value in item.values)] for item in found.indexes
-    ]
-    return ["index", *found.names], rows
+    rows = []
+    for item in found.indexes:
+        cells = [item.name]
+        for value, ends in zip(item.values, item.intervals, strict=True):
+            cells += ["–" if value is None else f"{value:.2f}"]
+            cells += ["" if ends is None or ends.low == ends.high else f"{ends.low:.2f} to {ends.high:.2f}"]
+        rows.append(cells)
+    return ["index", *(cell for name in found.names for cell in (name, "95 %"))], rows
 
 
 def index_notes(found: Comparison) -> list[str]:
@@ -114,6 +118,11 @@ def to_dict(found: Comparison) -> dict[str, Any]:
             item.name: {
                 "values": {
                     name: value for name, value in zip(found.names, item.values, strict=True) if value is not None
+                },
+                "intervals": {
+                    name: asdict(ends)
+                    for name, ends in zip(found.names, item.intervals, strict=True)
+                    if ends is not None
                 },
                 "missing": list(item.missing),
             }

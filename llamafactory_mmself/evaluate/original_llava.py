@@ -37,7 +37,7 @@ def refuse_original_llava(model: str | None, adapters: Sequence[str] = ()) -> No
         OriginalLlavaError: naming the conversion.
     """
     for adapter in adapters:
-        if _file(adapter, "non_lora_trainables.bin") is not None:
+        if _file(adapter, "non_lora_trainables.bin") is not None or _is_owners(adapter):
             raise OriginalLlavaError(ADAPTER.format(adapter=adapter))
     if model is None:
         return
@@ -53,7 +53,7 @@ def _is_original(model: str) -> bool:
         return True
     file = _file(model, "config.json")
     if file is None:
-        return not Path(model).is_dir() and model.startswith("liuhaotian/llava-")
+        return _is_owners(model)
     try:
         config = read_json(file)
     except FileError:  # whoever loads the model says what is wrong with it
@@ -61,6 +61,11 @@ def _is_original(model: str) -> bool:
     if not isinstance(config, dict) or "text_config" in config:
         return False
     return config.get("model_type") == "llava_llama" or "mm_vision_tower" in config
+
+
+def _is_owners(place: str) -> bool:
+    """Whether it is one of the names on the hub under which LLaVA's authors publish."""
+    return place.startswith("liuhaotian/llava-") and not Path(place).is_dir()
 
 
 def _file(place: str, name: str) -> Path | None:

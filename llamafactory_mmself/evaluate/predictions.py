@@ -16,13 +16,13 @@ from typing import Any
 from ..data.sources.layout import rows_of
 from ..files import relative, write_jsonl
 from ..generate.types import Sample
+from ..recipes.sherlock import TURN
 from .metrics.base import Item
 
 
 PREDICTIONS = "predictions.jsonl"
 IDS = ("request", "id", "question_id", "index")  # a sample has an id of its own beside its request's
 TEXTS = ("text", "response", "prediction", "model_answer")
-CHAIN = "@"  # `mmself correct` asks for corrections as `<question>@<chain>`
 
 
 class PredictionError(ValueError):
@@ -140,7 +140,12 @@ def _read(path: Path, chained: bool = False) -> dict[str, Prediction]:
         prediction = _prediction(path, number, row)
         id, chain = prediction.id, ""
         if chained:
-            id, _, chain = prediction.id.rpartition(CHAIN)
+            id, mark, chain = prediction.id.rpartition(TURN)
+            if not mark:
+                raise PredictionError(
+                    f"{path}, row {number}: {prediction.id!r} names no chain; corrections have ids such as "
+                    f"{f'{prediction.id}{TURN}0'!r}, as `mmself correct` writes them."
+                )
         if (row.get("k") or 0) == 0 and chain in ("", "0"):
             if id in found:
                 raise PredictionError(f"{path}, row {number}: {id!r} comes twice; remove one of the two rows.")

@@ -109,11 +109,11 @@ def score(
 def _figure(figure: Figure) -> dict[str, float | None]:
     interval = figure.interval
     low, high = (None, None) if interval is None else (interval.low, interval.high)
-    return {"value": _finite(figure.value), "low": _finite(low), "high": _finite(high)}
+    return {"value": finite(figure.value), "low": finite(low), "high": finite(high)}
 
 
-def _finite(value: float | None) -> float | None:
-    """JSON has no NaN: what could not be computed is null."""
+def finite(value: float | None) -> float | None:
+    """The value as JSON has it, which knows no NaN: what could not be computed is None."""
     return value if value is not None and math.isfinite(value) else None
 
 
@@ -121,7 +121,7 @@ def _write_columns(path: Path, items: Sequence[Item], columns: Mapping[str, Colu
     import json
 
     lines = [f'  "ids": {json.dumps([item.id for item in items], ensure_ascii=False)}']
-    values = {name: [_finite(float(value)) for value in column] for name, column in columns.items()}
+    values = {name: [finite(float(value)) for value in column] for name, column in columns.items()}
     inner = ",\n".join(
         f"    {json.dumps(name, ensure_ascii=False)}: {json.dumps(each)}" for name, each in values.items()
     )

@@ -15,6 +15,7 @@ from ..recipes.lengths import TokenLimit
 from ..recipes.prompts import Prompts
 from ..recipes.r3v import cot_requests, fitting_candidates, select_requests
 from ..recipes.records import Checked, verify_samples
+from ..recipes.sherlock import TURN
 from ..verify import Verdict
 from .answers import (
     Answers,
@@ -245,7 +246,7 @@ def _selections(
         }
         dropped[n] = sum(len(full[id]) - len(shown[id]) for id in full)
         shuffled = select_requests(questions, shown, prompts, seed)
-        requests += [replace(request, id=f"{request.id}@{n}") for request in shuffled]
+        requests += [replace(request, id=f"{request.id}{TURN}{n}") for request in shuffled]
     return requests, dropped
 
 
@@ -263,8 +264,8 @@ def _newest(drawn: Group, n: int) -> Group:
 
 def _of_size(samples: Sequence[Sample], n: int) -> Group:
     """The selections among n candidates, under the ids of their questions."""
-    own = [sample for sample in samples if sample.request.rpartition("@")[2] == str(n)]
-    return _grouped([replace(sample, request=sample.request.rpartition("@")[0]) for sample in own])
+    own = [sample for sample in samples if sample.request.rpartition(TURN)[2] == str(n)]
+    return _grouped([replace(sample, request=sample.request.rpartition(TURN)[0]) for sample in own])
 
 
 def _check_samples(questions: Sequence[Question], drawn: Group, most: int, path: Path) -> None:

@@ -10,13 +10,13 @@ from types import MappingProxyType
 from typing import Any
 
 from ..files import read_json, write_json, write_text
-from .benchmark import TURN, Outcome, Settings
+from .benchmark import TURN, Outcome, Settings, metric_of, metric_options
 from .metrics.base import Figure
 from .metrics.indexes import SHERLOCK, sherlock_average
 from .results import SCORES
 from .scales import scale_of
 from .scoring import Scored
-from .tasks.task import Task
+from .tasks.task import Task, load_task
 
 
 SUMMARY = "summary"
@@ -29,7 +29,7 @@ def write_summary(outcome: Outcome, settings: Settings) -> str:
     Raises:
         FileError: a file cannot be written, or the scores of an earlier run in the folder are damaged.
     """
-    averages = _averages(outcome, settings.out)
+    averages = _averages(outcome, settings)
     write_json(
         settings.out / f"{SUMMARY}.json",
         {
@@ -84,16 +84,17 @@ def _note(settings: Settings) -> str:
         "Unparsed answers are counted as each task says; cut ones reached the limit of tokens.",
     ]
     if settings.limit is not None:
-        notes.insert(1, f"Only the first {settings.limit} questions of each task were asked.")
+        notes.insert(1, f"Only {settings.limit} questions of each task, spread over it, were asked.")
     return " ".join(notes)
 
 
-def _averages(outcome: Outcome, out: Path) -> dict[str, float]:
+def _averages(outcome: Outcome, settings: Settings) -> dict[str, float]:
     """Numbers over the benchmarks that were run and those that the same model has in the folder, if all are there."""
     found = {}
     for turn in dict.fromkeys(item.facts["turn"] for item in outcome.scored):
         own = [item for item in outcome.scored if item.facts["turn"] == turn]
-        row = _earlier(out if turn is None else out / f"{TURN}{turn}", own[0].facts)
+        folder = settings.out if turn is None else settings.out / f"{TURN}{turn}"
+        row = _earlier(folder, own[0], settings)
         row |= {
             item.task.name: item.figures[item.headline].value
             for item in own
@@ -104,18 +105,40 @@ def _averages(outcome: Outcome, out: Path) -> dict[str, float]:
     return found
 
 
-def _earlier(folder: Path, facts: Mapping[str, Any]) -> dict[str, float]:
-    """Headlines of earlier runs in a folder, of the same model on as many items."""
-    row = {}
-    for task in SHERLOCK:
-        file = folder / task / SCORES
+def _earlier(folder: Path, like: Scored, settings: Settings) -> dict[str, float]:
+    """Headlines of earlier runs in a folder: of the same model, asked and scored as it is now.
+
+    Args:
+        folder: of the results.
+        like: a result of this run; answers that nobody knows the model of have no earlier ones.
+        settings: of this run.
+    """
+    row: dict[str, float] = {}
+    if not like.facts["policy"]:
+        return row
+    for name in SHERLOCK:
+        file = folder / name / SCORES
         if file.is_file():
             scores = read_json(file)
-            alike = all(scores.get(name) == facts[name] for name in ("policy", "limit"))
             value = scores.get("figures", {}).get(scores.get("headline"), {}).get("value")
-            if alike and isinstance(value, int | float):
-                row[task] = float(value)
+            if isinstance(value, int | float) and _alike(scores, load_task(name), like, settings):
+                row[name] = float(value)
     return row
+
+
+def _alike(scores: Mapping[str, Any], task: Task, like: Scored, settings: Settings) -> bool:
+    """Whether earlier scores of a task are what this run would have given: model, items, prompt, sampling, scoring."""
+    metric = metric_of(task, settings)
+    assert metric is not None
+    told = {"name": metric.name, "version": metric.version, "options": metric_options(task, settings)}
+    asked = None if like.facts["prompt"] is None else settings.prompt(task).digest
+    sampled = like.facts["sampling"]
+    if sampled is not None and sampled["max_new_tokens"] == like.task.max_new_tokens:
+        sampled = {**sampled, "max_new_tokens": task.max_new_tokens}
+    dice = ("seed",) if sampled is not None and sampled["temperature"] else ()
+    same = {name: like.facts[name] for name in ("policy", "limit", *dice)}
+    expected = {**same, "version": task.version, "metric": told, "prompt": asked, "sampling": sampled}
+    return all(scores.get(name) == value for name, value in expected.items())
 
 
 def listing(tasks: Sequence[Task], data: Path | None) -> str:

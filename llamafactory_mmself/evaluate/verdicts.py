@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -57,12 +58,12 @@ class Judging:
             return [None] * len(items), None
         rubric = metric.rubric(self.prompts.get(metric.prompt.removesuffix(".txt")))
         if self.engine is None:
-            return self._known(rubric, items, predictions, asked)
+            return self._known(rubric, items, asked)
         texts = self._asked(self.engine, rubric, metric.form, asked)
         rows = (
-            {"id": item.id, "answer": _digest(each.text), "rubric": rubric.digest, "judge": self.engine.policy}
+            {"id": item.id, "asked": _digest(questions), "rubric": rubric.digest, "judge": self.engine.policy}
             | {"verdict": text}
-            for item, each, text in zip(items, predictions, texts, strict=True)
+            for item, questions, text in zip(items, asked, texts, strict=True)
             if text is not None
         )
         write_jsonl(self.folder / VERDICTS, rows)
@@ -80,17 +81,16 @@ class Judging:
         self,
         rubric: Prompt,
         items: Sequence[Item],
-        predictions: Sequence[Prediction],
         asked: Sequence[tuple[JudgeItem, ...]],
     ) -> tuple[list[str | None], dict[str, Any]]:
-        """Verdicts that are there already, on the same texts by the same rubric."""
+        """Verdicts that are there already, on the same answers and references by the same rubric."""
         file = self.folder / VERDICTS
         rows = list(read_jsonl(file)) if file.is_file() else []
-        found = {(row.get("id"), row.get("answer")): row for row in rows if row.get("rubric") == rubric.digest}
+        found = {(row.get("id"), row.get("asked")): row for row in rows if row.get("rubric") == rubric.digest}
         texts: list[str | None] = []
         judges = set()
-        for item, each, questions in zip(items, predictions, asked, strict=True):
-            row = found.get((item.id, _digest(each.text))) if questions else None
+        for item, questions in zip(items, asked, strict=True):
+            row = found.get((item.id, _digest(questions))) if questions else None
             if questions and row is None:
                 raise VerdictError(
                     f"{file} has no verdict on the answer to {item.id!r} by this rubric: give --judge judge.yaml, "
@@ -106,5 +106,7 @@ def _text(judgement: Judgement, form: Form) -> str:
     return "" if not judgement.parsed and form.parse(judgement.text) is not None else judgement.text
 
 
-def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()[:16]
+def _digest(questions: Sequence[JudgeItem]) -> str:
+    """Of all texts that a judge is shown about an answer: the answer, and what it is compared with."""
+    texts = json.dumps([dict(question.values) for question in questions], sort_keys=True)
+    return hashlib.sha256(texts.encode()).hexdigest()[:16]

@@ -113,6 +113,8 @@ def task_cells(score: TaskScore | None) -> list[str]:
     """Value, interval and unparsed answers of a task."""
     if score is None:
         return ["–", "", ""]
+    if score.value is None:
+        return ["–", "", str(score.unparsed)]
     scale, ends = scale_of(score.metric, score.figure), score.interval
     span = "" if ends is None else f"{scale.text(ends.low)}–{scale.text(ends.high)}"
     return [scale.text(score.value), span, str(score.unparsed)]
@@ -132,8 +134,8 @@ def figures(run: RunView, theme: Theme) -> dict[str, Any]:
     charts: dict[str, Any] = {}
     if run.methods:
         charts["accuracy"] = line_chart(_series(run), "iteration", "accuracy, %", theme)
-    if run.tasks:
-        charts["tasks"] = line_chart(_task_series(run), "iteration", "headline, % of its scale", theme)
+    if series := _task_series(run):
+        charts["tasks"] = line_chart(series, "iteration", "headline, % of its scale", theme)
     trained = [view for view in run.iterations if view.kinds]
     if trained:
         parts = {kind: [float(view.kinds.get(kind, 0)) for view in trained] for kind in run.kinds}
@@ -210,15 +212,21 @@ def _series(run: RunView) -> list[Series]:
 def _task_series(run: RunView) -> list[Series]:
     lines = []
     for task in run.tasks:
-        found = [(view.number, view.tasks[task]) for view in run.iterations if task in view.tasks]
+        found = [
+            (view.number, item, item.value)
+            for view in run.iterations
+            if (item := view.tasks.get(task)) is not None and item.value is not None
+        ]
+        if not found:
+            continue
         scale = scale_of(found[0][1].metric, found[0][1].figure)
-        spans = [item.interval or Interval(item.value, item.value) for _, item in found]
+        spans = [item.interval or Interval(value, value) for _, item, value in found]
         ends = [sorted(100 * scale.share(end) for end in (span.low, span.high)) for span in spans]
         lines.append(
             Series(
                 f"{task} {found[0][1].figure}",
-                tuple(float(number) for number, _ in found),
-                tuple(100 * scale.share(item.value) for _, item in found),
+                tuple(float(number) for number, _, _ in found),
+                tuple(100 * scale.share(value) for _, _, value in found),
                 tuple(low for low, _ in ends),
                 tuple(high for _, high in ends),
             )

@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ..evaluate.benchmark import LazyEngine, Settings, answer, check_needs, finish, metric_of
-from ..evaluate.chosen import Chosen, HeldTask, chosen_tasks, data_root, read_task
+from ..evaluate.chosen import Chosen, HeldTask, chosen_tasks, read_task
+from ..evaluate.root import data_root
+from ..evaluate.scoring import finite
 from ..evaluate.tasks.task import Task
 from ..generate.config import EngineConfig, read_engine
 from .rounds import TASKS, Policy, Rounds
@@ -42,7 +44,7 @@ class TaskSteps:
         wanted = self.wanted
         try:
             judge = None if wanted.tasks_judge is None else read_engine(Path(wanted.tasks_judge))
-            chosen, data = chosen_tasks(wanted.tasks), data_root(wanted.tasks_data)
+            chosen, data = chosen_tasks(wanted.tasks), data_root(wanted.tasks_data, "`tasks_data`")
             for task in chosen.tasks:
                 if task.metric is None:
                     raise LoopError(f"{task.title} is scored elsewhere: there would be nothing to compare.")
@@ -81,8 +83,9 @@ class TaskSteps:
             scored = finish(found, settings, judge=self._judge_engine)
             if self._judge_engine is not None:
                 self._judge_engine.close()
-            value = scored.figures[metric.headline].value
-            return {metric.headline: round(value, 4), "n": scored.facts["n"], "unparsed": scored.facts["unparsed"]}
+            value = finite(scored.figures[metric.headline].value)
+            value = None if value is None else round(value, 4)
+            return {metric.headline: value, "n": scored.facts["n"], "unparsed": scored.facts["unparsed"]}
 
         judged = Policy(str(judge.model)) if task.judged and judge is not None and judge.model else None
         return Step(

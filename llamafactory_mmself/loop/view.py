@@ -62,7 +62,7 @@ class TaskScore:
         task: the task's name.
         metric: name of the metric.
         figure: the headline's name.
-        value: in the metric's unit.
+        value: in the metric's unit; None if there is none, such as of CV-Bench without its 3D part.
         interval: 95 % confidence, or None.
         n: items.
         unparsed: answers that could not be read.
@@ -72,7 +72,7 @@ class TaskScore:
     task: str
     metric: str
     figure: str
-    value: float
+    value: float | None
     interval: Interval | None
     n: int
     unparsed: int
@@ -231,7 +231,7 @@ def _tasks(place: Path) -> dict[str, TaskScore]:
             scores["task"],
             spec["name"],
             scores["headline"],
-            float("nan") if headline["value"] is None else headline["value"],
+            headline["value"],
             None if None in ends else Interval(*ends),
             scores["n"],
             scores["unparsed"],

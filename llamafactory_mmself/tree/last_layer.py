@@ -3,7 +3,8 @@
 
 Behind its attention nothing of the last layer looks at another token, and only the states before scored tokens are
 read. So its MLP leaves out all others: prompt, picture and padding. And it is not checkpointed: its activations are
-the first that backward needs, and computing them a second time right after they were thrown away saves no memory.
+the first that backward needs, so that throwing them away would have them computed again at once. They are held through
+the head, beside a chunk of logits, until backward has gone through the layer: time is spared for that much memory.
 """
 
 from __future__ import annotations

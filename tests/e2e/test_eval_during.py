@@ -75,8 +75,8 @@ def test_answers_are_those_of_the_trained_model(settings, train, tasks, tmp_path
     """After the last step, the model in training says what the saved one says."""
     from llamafactory_mmself.evaluate.benchmark import LazyEngine, Settings
     from llamafactory_mmself.evaluate.chosen import chosen_tasks, read_task
-    from llamafactory_mmself.evaluate.during import evaluate_task
     from llamafactory_mmself.generate.config import EngineConfig
+    from llamafactory_mmself.stages.evaluation import evaluate_task
 
     arguments = settings(**tasks, eval_tasks_limit=4, finetuning_type="full", learning_rate=1e-2)
     train(arguments)
@@ -104,15 +104,18 @@ def test_two_ranks_share_the_answers(settings, train_cli, tasks, tmp_path) -> No
     assert texts[0] == texts[1]
 
 
-def test_a_task_that_fails_does_not_end_the_training(settings, train, tasks, monkeypatch, caplog) -> None:
-    from llamafactory_mmself.evaluate import during
+def test_a_task_that_fails_does_not_end_the_training(settings, train, tasks, monkeypatch, caplog, capfd) -> None:
     from llamafactory_mmself.generate.types import EngineError
+    from llamafactory_mmself.stages import evaluation
 
     def fail(*args: Any, **kwargs: Any) -> Any:
         raise EngineError("no answer today")
 
-    monkeypatch.setattr(during, "evaluate_task", fail)
+    monkeypatch.setattr(evaluation, "evaluate_task", fail)
     result = train(settings(**tasks))
+    printed = capfd.readouterr()
+    told = "Task toy at step 2 failed, training goes on: no answer today"
+    assert told in printed.err + printed.out + caplog.text
     assert len(result.losses) == 2 and not result.logged("eval_toy_accuracy")
 
 

@@ -2,6 +2,8 @@
 """Running benchmarks: what is generated, what is kept, what goes on when a task fails, and the command."""
 
 import json
+import os
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,7 +11,8 @@ import pytest
 
 from llamafactory_mmself.cli import main
 from llamafactory_mmself.data.questions import read_questions
-from llamafactory_mmself.evaluate.benchmark import BenchmarkError, Settings, evaluate
+from llamafactory_mmself.evaluate.benchmark import BenchmarkError, Settings, _digest_of, evaluate
+from llamafactory_mmself.evaluate.metrics.base import Item
 from llamafactory_mmself.evaluate.original_llava import OriginalLlavaError, refuse_original_llava
 from llamafactory_mmself.evaluate.predictions import PredictionError
 from llamafactory_mmself.evaluate.results import read_results
@@ -75,7 +78,7 @@ def test_scores_tell_how_they_came_about(data) -> None:
     )
     scores = written(data.parent / "out/pope/scores.json")
     assert (scores["task"], scores["version"], scores["n"], scores["cut"]) == ("pope", 1, 6, 1)
-    assert scores["metric"] == {"name": "yes_no", "version": 1, "options": {}}
+    assert scores["metric"] == {"name": "yes_no", "version": 2, "options": {}}
     assert (scores["policy"], scores["seed"], scores["command"]) == ("recorded", 3, "mmself eval")
     assert scores["sampling"]["temperature"] == 0.5 and scores["sampling"]["max_new_tokens"] == 16
     assert scores["headline"] == "f1" and scores["judge"] is None
@@ -98,6 +101,50 @@ def test_answers_are_scored_again_without_a_model(data) -> None:
         evaluate(tasks("geoqa"), settings(data))
 
 
+def test_of_results_with_and_without_turns_the_newest_are_scored_again(data, tmp_path) -> None:
+    lines(tmp_path / "correct/turn0.jsonl", [turn("test-0", 0, "C"), turn("test-1", 0, "A")])
+    lines(tmp_path / "correct/turn1.jsonl", [turn("test-0@0", 0, "B"), turn("test-1@0", 0, "B")])
+    evaluate(tasks("geoqa"), settings(data), predictions=tmp_path / "correct")
+    whole = Recorded({"test-0": "Answer: B", "test-1": "Answer: B"})
+    evaluate(tasks("geoqa"), settings(data), run=runner(whole))
+    files = [data.parent / f"out/{place}geoqa/predictions.jsonl" for place in ("turn0/", "turn1/", "")]
+    for newest in (files[2:], files[:2]):
+        for file in files:
+            os.utime(file, (2, 2) if file in newest else (1, 1))
+        again = evaluate(tasks("geoqa"), settings(data))
+        assert len(again.scored) == len(newest)
+
+
+def test_results_are_of_the_same_items_if_truths_and_pictures_are(data, tmp_path) -> None:
+    def digest(root: Path, name: str) -> str:
+        return _digest_of(load_task(name).items(root, tmp_path / "pictures"))
+
+    official.write(data, "amber")
+    copy = shutil.copytree(data, tmp_path / "elsewhere")
+    for name in ("mmhal", "amber_generative", "pope", "mmstar"):
+        assert digest(data, name) == digest(copy, name), name
+    (file,) = copy.glob("amber/**/annotations.json")
+    before = digest(copy, "amber_generative")
+    notes = written(file)
+    next(note for note in notes if "hallu" in note)["hallu"] = ["unicorn"]
+    file.write_text(json.dumps(notes))
+    assert digest(copy, "amber_generative") != before
+    item = Item("1", "", ("/a/1.png",), {"answer": "A", "choices": ["x", "y"], "image": "/a/1.png"})
+    same = replace(item, images=("/b/1.png",), truth={**item.truth, "image": "/b/1.png"})
+    assert _digest_of([item]) == _digest_of([same])
+    others = [replace(item, images=("/a/2.png",)), replace(item, truth={**item.truth, "choices": ["x", "z"]})]
+    assert len({_digest_of([one]) for one in (item, *others)}) == 3
+
+
+def test_a_metric_that_asks_a_judge_needs_one_whatever_the_file_says(data) -> None:
+    forgotten = replace(load_task("mmhal"), needs=())
+    switched = replace(load_task("hallusion"), metric_options={"judge": True})
+    for task in (forgotten, switched):
+        with pytest.raises(BenchmarkError, match="is scored by a judge: give --judge"):
+            evaluate([task], settings(data), run=runner(Recorded({})))
+    assert forgotten.judged and switched.judged and not load_task("hallusion").judged
+
+
 def test_a_judges_words_are_kept(data) -> None:
     judge = RecordedJudge(RATINGS)
     first = evaluate(tasks("mmhal"), settings(data), run=runner(Recorded(MMHAL)), judge=judge)
@@ -111,8 +158,15 @@ def test_a_judges_words_are_kept(data) -> None:
     assert again.scored[0].figures == first.scored[0].figures
     assert again.scored[0].facts["judge"] == first.scored[0].facts["judge"]
     path = data.parent / "out/mmhal/predictions.jsonl"
-    path.write_text(path.read_text().replace("nine", "ten"))
+    text = path.read_text()
+    path.write_text(text.replace("nine", "ten"))
     with pytest.raises(VerdictError, match="no verdict on the answer to '1' by this rubric: give --judge"):
+        evaluate(tasks("mmhal"), settings(data))
+    path.write_text(text)
+    truth = data / "mmhal/response_template.json"
+    rows = written(truth)
+    truth.write_text(json.dumps([{**rows[0], "gt_answer": "another reference"}, *rows[1:]]))
+    with pytest.raises(VerdictError, match="no verdict on the answer to '0'"):
         evaluate(tasks("mmhal"), settings(data))
 
 
@@ -230,6 +284,9 @@ def test_corrections_are_scored_turn_by_turn(data, tmp_path) -> None:
     again = evaluate(tasks("geoqa"), settings(data))
     assert [item.figures["accuracy"].value for item in again.scored] == [0.0, 100.0, 50.0]
     assert read_results(data.parent / "out/turn1")["geoqa"].columns["right"].tolist() == [1.0, 1.0]
+    lines(folder / "turn2.jsonl", [turn("test-0", 0, "A")])
+    with pytest.raises(PredictionError, match=r"turn2\.jsonl, row 0: 'test-0' names no chain; .* 'test-0@0'"):
+        evaluate(tasks("geoqa"), settings(data), predictions=folder)
 
 
 def turn(request: str, k: int, letter: str) -> dict:
@@ -248,6 +305,8 @@ def test_original_llava_is_told_how_to_be_converted(model_type, tmp_path) -> Non
         refuse_original_llava("llava-hf/llava-1.5-7b-hf", [str(tmp_path)])
     with pytest.raises(OriginalLlavaError, match="for liuhaotian/llava-v1"):
         refuse_original_llava("liuhaotian/llava-v1.5-7b")
+    with pytest.raises(OriginalLlavaError, match=r"merge_lora_weights\.py"):
+        refuse_original_llava("llava-hf/llava-1.5-7b-hf", ["liuhaotian/llava-v1.5-7b-lora"])
 
 
 def test_groups_and_own_task_files(tmp_path) -> None:
@@ -261,6 +320,9 @@ def test_groups_and_own_task_files(tmp_path) -> None:
     assert [(task.name, task.version) for task in select([str(own), "pope", "pope"])] == [("own", 2), ("pope", 1)]
     own.write_text(text.replace("layout: questions", "layout: nowhere"))
     with pytest.raises(TaskError, match="key `layout`: there is no reader 'nowhere'"):
+        load_task(own)
+    own.write_text(text.replace("options: {file: test.json}", "options: {fil: test.json}"))
+    with pytest.raises(TaskError, match="key `options`: the reader questions takes file, found"):
         load_task(own)
     own.write_text(text.replace("max_new_tokens: 256", "max_new_tokens: 0"))
     with pytest.raises(TaskError, match="key `max_new_tokens`: a whole number from 1"):
@@ -283,7 +345,7 @@ def test_the_command_scores_predictions_and_tells_what_was_not_run(data, tmp_pat
     assert (tmp_path / "o/summary.md").read_text().strip() == out.strip()
     before = (tmp_path / "o/pope/predictions.jsonl").read_bytes()
     assert main(["eval", "--rescore", *line[4:], "--limit", "2"]) == 0
-    assert "| pope | f1     | 66.7  |" in capsys.readouterr().out  # yes is true for one of two
+    assert "| pope | f1     | 100.0 |" in capsys.readouterr().out  # both are true
     assert (tmp_path / "o/pope/predictions.jsonl").read_bytes() == before
 
 
@@ -326,6 +388,9 @@ def test_the_command_writes_questions_for_other_commands(data, tmp_path, capsys)
         (["--task", "popp", "--data", "d", "--out", "o"], "Did you mean pope?"),
         (["--task", "pope", "--data", "d", "--out", "o", "--draws", "-1"], "at least 0 is expected"),
         (["--data", "d", "--out", "o", "--rescore"], "o has no predictions of any task"),
+        (["--task", "toy", "--data", "d", "--out", "o", "--quirks", "published"], "published would do nothing: toy"),
+        (["--via", "lmms-eval", "--task", "mmstar", "--data", "d"], "--data would do nothing with --via lmms-eval"),
+        (["--via", "lmms-eval", "--task", "a", "--temperature", "1", "--quirks", "fixed"], "--quirks, --temperature"),
     ],
 )
 def test_the_command_says_what_is_missing(arguments, problem, capsys, monkeypatch, tmp_path) -> None:

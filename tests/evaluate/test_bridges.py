@@ -126,6 +126,15 @@ def test_results_come_in_the_form_of_all_scores(request_run, model, tmp_path) ->
     assert columns["ids"] == ["0", "1", "2", "3"] and columns["columns"].keys() == {"accuracy", "errors"}
 
 
+def test_ai2d_without_masks_is_a_data_set_of_its_own(tmp_path) -> None:
+    task = load_task("ai2d")
+    (tmp_path / "ai2d").mkdir()
+    for name, expected in (("AI2D_TEST.tsv", "AI2D_TEST"), ("AI2D_TEST_NO_MASK.tsv", "AI2D_TEST_NO_MASK")):
+        (tmp_path / "ai2d" / name).touch()
+        assert dataset_name(task, None, tmp_path) == dataset_name(task, None, tmp_path / "ai2d") == expected
+    assert dataset_name(task, "mine", tmp_path) == "mine"
+
+
 def test_they_are_compared_in_pairs_where_that_is_possible(request_run, monkeypatch) -> None:
     run_lmms_eval(request_run("a"))
     monkeypatch.setenv("STAND_IN_RIGHT", "[1, 1, 1, 1]")

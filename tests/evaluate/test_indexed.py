@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from llamafactory_mmself.commands import report
-from llamafactory_mmself.evaluate.benchmark import Outcome, Settings
+from llamafactory_mmself.evaluate.benchmark import Outcome, Settings, metric_of
 from llamafactory_mmself.evaluate.compare import Comparison, compare_models
 from llamafactory_mmself.evaluate.compare_pages import page
 from llamafactory_mmself.evaluate.compare_text import markdown, text, to_dict
@@ -116,7 +116,13 @@ def test_sherlocks_average_stands_in_comparisons() -> None:
 
 
 def scored(task: str, value: float, folder: Path, **facts: Any) -> Scored:
-    told = {"turn": None, "n": 2, "unparsed": 0, "cut": 0, "policy": "model", "limit": None, **facts}
+    settings, own = Settings(folder, folder), load_task(task)
+    metric = metric_of(own, settings)
+    assert metric is not None
+    told = {"turn": None, "n": 2, "unparsed": 0, "cut": 0, "policy": "model", "limit": None, "seed": 0}
+    told |= {"prompt": settings.prompt(own).digest, "sampling": settings.params(own).to_dict(), "version": own.version}
+    spec = {"name": metric.name, "version": metric.version, "options": dict(own.metric_options)}
+    told |= {"metric": spec, **facts}
     figures = {"score": {"value": value, "low": None, "high": None}}
     write_json(folder / task / "scores.json", {**told, "headline": "score", "figures": figures})
     return Scored(
@@ -141,6 +147,70 @@ def test_the_summary_has_sherlocks_average_once_all_eight_are_in_the_folder(tmp_
     assert "average" not in write_summary(Outcome([other], {}), settings)
     (settings.out / "mmvet" / "scores.json").unlink()
     assert "average" not in write_summary(Outcome(results[:1], {}), settings)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"policy": "another"},
+        {"limit": 5},
+        {"prompt": "another"},
+        {"version": 9},
+        {"metric": {"name": "mmvet", "version": 9, "options": {}}},
+        {"metric": {"name": "mmvet", "version": 1, "options": {"quirks": "published"}}},
+        {"sampling": {"temperature": 1.0}},
+    ],
+)
+def test_earlier_results_that_came_about_otherwise_are_left_out_of_the_average(changes, tmp_path) -> None:
+    settings = Settings(tmp_path, tmp_path / "out")
+    results = [scored(task, value, settings.out) for task, value in SHERLOCKS.items()]
+    assert "average" in write_summary(Outcome(results[:1], {}), settings)
+    scored("mmvet", 60.0, settings.out, **changes)
+    assert "average" not in write_summary(Outcome(results[:1], {}), settings)
+
+
+def test_answers_of_nobody_knows_whom_have_no_earlier_results(tmp_path) -> None:
+    settings = Settings(tmp_path, tmp_path / "out")
+    foreign = {"policy": "", "prompt": None, "sampling": None}
+    results = [scored(task, value, settings.out, **foreign) for task, value in SHERLOCKS.items()]
+    assert "average" not in write_summary(Outcome(results[:1], {}), settings)
+    assert "average" in write_summary(Outcome(results, {}), settings)  # given together, by the user
+
+
+def spread_out(name: str, row: Mapping[str, float], shift: float = 0.0) -> Contender:
+    """Results of forty items a task; `shift` is what every one has more."""
+    plain = contender(name, row)
+    ids = tuple(map(str, range(40)))
+    results = {
+        task: replace(
+            result,
+            ids=ids,
+            columns={"score": row[task] + shift + np.linspace(-5, 5, 40), "parsed": np.ones(40)},
+        )
+        for task, result in plain.results.items()
+    }
+    return Contender(name, Path(name), results)
+
+
+def test_indexes_have_intervals_over_the_same_draws_for_all_models() -> None:
+    row = dict.fromkeys({*HRI, *GENERAL, *SHERLOCK}, 50.0)
+    models = spread_out("base", row), spread_out("better", row, 2.0)
+    found = compared(*models, reference=spread_out("best", row, 4.0))
+    # All items gain the same, so that differences are the same in each draw.
+    for name, value in (("HRI", 5.0), ("general difference, mean", 2.0), ("general difference, sum", 8.0)):
+        got = index(found, name)
+        assert got.values[1] == pytest.approx(value)
+        assert (got.intervals[1].low, got.intervals[1].high) == pytest.approx((value, value)), name
+    average = index(found, "Sherlock's average")
+    for value, ends in zip(average.values, average.intervals, strict=True):
+        assert ends.low < value < ends.high
+        # Eight benchmarks of 40 items with a deviation of 2.96, one of them divided by 28.
+        assert ends.high - ends.low == pytest.approx(2 * 1.96 * 2.96 / 40**0.5 * (7 + 28**-2) ** 0.5 / 8, rel=0.5)
+    low, high = average.intervals[1].low, average.intervals[1].high
+    assert f"{low:.2f} to {high:.2f}" in text(found) and f"{low:.2f} to {high:.2f}" in page(found)
+    assert to_dict(found)["indexes"]["Sherlock's average"]["intervals"]["better"] == {"low": low, "high": high}
+    none = compare_models(models, draws=0)
+    assert index(none, "Sherlock's average").intervals == (None, None)
 
 
 def test_the_command_reads_the_reference(tmp_path, monkeypatch, capsys) -> None:

@@ -2,22 +2,30 @@
 """Tasks of `mmself eval` on each round's model: steps of the run, with keys, and a part of its report."""
 
 import json
+import math
 import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 import yaml
 
 from llamafactory_mmself.cli import main
+from llamafactory_mmself.evaluate.charts import LIGHT
+from llamafactory_mmself.evaluate.metrics.base import Figure
 from llamafactory_mmself.evaluate.tasks.task import FOLDER
-from llamafactory_mmself.files import read_json
+from llamafactory_mmself.files import read_json, write_json
+from llamafactory_mmself.loop import tasks
 from llamafactory_mmself.loop.methods import make_steps
 from llamafactory_mmself.loop.recipe import load_recipe
+from llamafactory_mmself.loop.report import figures as figures_of
+from llamafactory_mmself.loop.report import task_cells, to_dict
 from llamafactory_mmself.loop.sampler import Sampler
 from llamafactory_mmself.loop.steps import LoopError, Runner, Step
+from llamafactory_mmself.loop.view import IterationView, RunView, _tasks
 
 
 @pytest.fixture
@@ -95,6 +103,24 @@ def test_a_key_holds_all_that_scores_depend_on(evaluated, task, world, tmp_path)
 def test_what_cannot_work_is_named_before_anything_runs(evaluated, changes, message) -> None:
     with pytest.raises(LoopError, match=re.escape(message)):
         steps_of(evaluated(**changes))
+
+
+def test_a_headline_without_a_value_is_null(evaluated, tmp_path, monkeypatch) -> None:
+    """CV-Bench without 3D questions has no accuracy, and JSON no NaN."""
+    scored = SimpleNamespace(figures={"accuracy": Figure(math.nan, None)}, facts={"n": 4, "unparsed": 0})
+    monkeypatch.setattr(tasks, "answer", lambda *args, **kwargs: None)
+    monkeypatch.setattr(tasks, "finish", lambda *args, **kwargs: scored)
+    step = steps_of(evaluated())["iter0/eval_toy"]
+    monkeypatch.setattr(tasks, "read_task", lambda *args: None)
+    assert dict(step.action()) == {"accuracy": None, "n": 4, "unparsed": 0}
+
+    figures = {"accuracy": {"value": None, "low": None, "high": None}}
+    told = {"task": "toy", "version": 1, "headline": "accuracy", "figures": figures, "n": 4, "unparsed": 0}
+    write_json(tmp_path / "tasks" / "toy" / "scores.json", told | {"metric": {"name": "toy", "version": 1}})
+    (score,) = _tasks(tmp_path / "tasks").values()
+    assert score.value is None and task_cells(score) == ["–", "", "0"]
+    run = RunView(tmp_path, {}, [IterationView(0, tasks={"toy": score})], [], None)
+    assert "tasks" not in figures_of(run, LIGHT) and "NaN" not in json.dumps(to_dict(run))
 
 
 @pytest.mark.slow

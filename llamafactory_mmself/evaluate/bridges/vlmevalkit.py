@@ -40,20 +40,34 @@ DATASETS = {
     "scienceqa": "ScienceQA_TEST",
     "textvqa": "TextVQA_VAL",
 }
+#: Tables that are data sets of their own there, where a task reads one of several.
+TABLES = {"AI2D_TEST_NO_MASK.tsv": "AI2D_TEST_NO_MASK"}
 _NAMES = {"l2_category": "l2-category"}
 _OWN = frozenset({"answer", "choices", "question", "index", "turn"})
 
 
-def dataset_name(task: Task, given: str | None) -> str:
+def dataset_name(task: Task, given: str | None, data: Path | None = None) -> str:
     """VLMEvalKit's name of a task's data set.
+
+    Args:
+        task: the task.
+        given: the user's name for it.
+        data: folder of all benchmarks, or of this one: which of several tables is there may decide the name.
 
     Raises:
         BridgeError: it is not known, and not given.
     """
-    name = given or DATASETS.get(task.name)
+    name = given or (None if data is None else _of_table(task, data)) or DATASETS.get(task.name)
     if name is None:
         raise BridgeError(f"How VLMEvalKit calls {task.title} is not known: say it with --export_dataset.")
     return name
+
+
+def _of_table(task: Task, data: Path) -> str | None:
+    """The name that the table has which the task reads: the first of its alternatives that is there."""
+    folder = data / task.folder if (data / task.folder).is_dir() else data
+    names = [name.strip() for entry in task.files for name in entry.split(" | ")]
+    return TABLES.get(next((name for name in names if any(folder.glob(name))), ""))
 
 
 def export_predictions(
@@ -63,6 +77,7 @@ def export_predictions(
     model: str,
     folder: Path,
     dataset: str | None = None,
+    data: Path | None = None,
 ) -> Path:
     """Writes predictions for VLMEvalKit; returns the file.
 
@@ -77,12 +92,13 @@ def export_predictions(
         model: the model's name there; other signs than letters, digits, `.`, `_` and `-` become `_`.
         folder: of all models.
         dataset: VLMEvalKit's name of the data set, where it is not the usual one.
+        data: folder of the benchmarks; see `dataset_name`.
 
     Raises:
         BridgeError: the data set's name is not known.
     """
     name = "".join(sign if sign.isalnum() or sign in "._-" else "_" for sign in model)
-    path = folder / name / f"{name}_{dataset_name(task, dataset)}.tsv"
+    path = folder / name / f"{name}_{dataset_name(task, dataset, data)}.tsv"
     numbered = not all(item.id.isdecimal() for item in items)
     rows = [
         {**_row(item, number if numbered else int(item.id), numbered), "prediction": prediction.text}

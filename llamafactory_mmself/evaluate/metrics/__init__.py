@@ -35,7 +35,7 @@ from .win_rate import WinRate
 from .yes_no import AmberDiscriminative, YesNo
 
 
-__all__ = ["METRICS", "Answer", "Item", "Judged", "Metric", "MetricError", "metric", "options"]
+__all__ = ["METRICS", "Answer", "Item", "Judged", "Metric", "MetricError", "asks_judge", "metric", "options"]
 
 _ALL: tuple[Any, ...] = (
     Accuracy,
@@ -73,6 +73,20 @@ def options(name: str) -> tuple[str, ...]:
     if name not in METRICS:
         raise MetricError(f"There is no metric {name!r}. Known: {', '.join(METRICS)}.")
     return tuple(inspect.signature(METRICS[name]).parameters)
+
+
+def asks_judge(name: str, given: Mapping[str, Any]) -> bool:
+    """Whether a metric with these options asks a judge; of an unknown one, which `metric` refuses, not.
+
+    Args:
+        name: of the metric.
+        given: its options; those with an option `judge` ask one only if it is true.
+    """
+    made = METRICS.get(name)
+    if not (isinstance(made, type) and issubclass(made, Judged)):
+        return False
+    switch = inspect.signature(made).parameters.get("judge")
+    return True if switch is None else bool(given.get("judge", switch.default))
 
 
 def metric(name: str, **given: Any) -> Metric:

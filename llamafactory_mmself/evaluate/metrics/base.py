@@ -8,7 +8,7 @@ two models are compared item by item.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -117,9 +117,9 @@ def summarise(
         StatsError: there are no items.
     """
     values = figures(columns)
-    drawn = [figures(_taken(columns, chosen)) for chosen in _draws(columns, draws, seed)]
+    drawn = [figures(taken(columns, chosen)) for chosen in draws_of(columns, draws, seed)]
     return {
-        name: Figure(value, _percentiles([one[name] for one in drawn], level) if drawn else None)
+        name: Figure(value, percentiles([one[name] for one in drawn], level) if drawn else None)
         for name, value in values.items()
     }
 
@@ -151,11 +151,11 @@ def compare(
     drawn = [
         {name: late - early for (name, late), early in zip(b.items(), a.values(), strict=True)}
         for a, b in (
-            (figures(_taken(before, chosen)), figures(_taken(after, chosen))) for chosen in _draws(before, draws, seed)
+            (figures(taken(before, chosen)), figures(taken(after, chosen))) for chosen in draws_of(before, draws, seed)
         )
     ]
     return {
-        name: Figure(second[name] - first[name], _percentiles([one[name] for one in drawn], level) if drawn else None)
+        name: Figure(second[name] - first[name], percentiles([one[name] for one in drawn], level) if drawn else None)
         for name in first
     }
 
@@ -164,28 +164,42 @@ def _size(columns: Columns) -> int:
     return len(next(iter(columns.values()), ()))
 
 
-def _draws(columns: Columns, draws: int, seed: int) -> list[npt.NDArray[np.intp]]:
-    """Places of items, drawn with replacement; groups are drawn whole. No draws of a single item or group."""
+def draws_of(columns: Columns, draws: int, seed: int) -> Iterator[npt.NDArray[np.intp]]:
+    """Places of items, drawn with replacement; groups are drawn whole. No draws of a single item or group.
+
+    Args:
+        columns: of a model.
+        draws: how many.
+        seed: of the draws.
+
+    Raises:
+        StatsError: there are no items.
+    """
     size = _size(columns)
     if size == 0:
         raise StatsError("There are no items to score.")
     random = np.random.default_rng(seed)
     if GROUP not in columns:
-        return [random.integers(0, size, size) for _ in range(draws if size > 1 else 0)]
+        for _ in range(draws if size > 1 else 0):
+            yield random.integers(0, size, size)
+        return
     order = np.argsort(columns[GROUP], kind="stable")
-    _, starts = np.unique(columns[GROUP][order], return_index=True)
-    groups = np.split(order, starts[1:])
-    draws = draws if len(groups) > 1 else 0
-    return [
-        np.concatenate([groups[place] for place in random.integers(0, len(groups), len(groups))]) for _ in range(draws)
-    ]
+    _, starts, sizes = np.unique(columns[GROUP][order], return_index=True, return_counts=True)
+    for _ in range(draws if len(starts) > 1 else 0):
+        chosen = random.integers(0, len(starts), len(starts))
+        lengths = sizes[chosen]
+        ends = np.cumsum(lengths)
+        # Each group's places in `order` are its start and those behind it.
+        yield order[np.repeat(starts[chosen] - ends + lengths, lengths) + np.arange(ends[-1])]
 
 
-def _taken(columns: Columns, chosen: npt.NDArray[np.intp]) -> dict[str, Column]:
+def taken(columns: Columns, chosen: npt.NDArray[np.intp]) -> dict[str, Column]:
+    """The columns of drawn items."""
     return {name: column[chosen] for name, column in columns.items()}
 
 
-def _percentiles(values: Sequence[float], level: float) -> Interval | None:
+def percentiles(values: Sequence[float], level: float) -> Interval | None:
+    """The interval that holds a share `level` of the values, NaN left out; None if there are none."""
     known = np.asarray(values)[~np.isnan(values)]
     if not len(known):
         return None

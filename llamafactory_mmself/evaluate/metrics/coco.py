@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -101,34 +101,63 @@ def coco_objects(folder: Path, images: Collection[int], synonyms: Synonyms, word
     Raises:
         MetricError: a file is missing or no annotation file, or a picture has no annotations.
     """
-    found: dict[int, set[str]] = {image: set() for image in images}
-    seen: set[int] = set()
+    facts = _facts(folder.resolve(), frozenset(images), tuple(_stamp(folder / name) for name in ANNOTATIONS))
+    return {
+        image: {synonyms.classes[name] for name in own.segmented}
+        | {name for caption in own.captions for name in synonyms.named(_pairs(words(caption), synonyms, keep=True))}
+        for image, own in facts.items()
+    }
+
+
+@dataclass
+class _Facts:
+    """What COCO says of a picture: names of what is segmented, and captions."""
+
+    segmented: set[str]
+    captions: list[str]
+
+
+@lru_cache(maxsize=2)
+def _facts(folder: Path, images: frozenset[int], stamps: tuple[tuple[int, int], ...]) -> Mapping[int, _Facts]:
+    """What COCO says of pictures. The files are large: they are read once a process, unless `stamps` tell new ones."""
+    found = {image: _Facts(set(), []) for image in images}
     for name in ANNOTATIONS:
         data = _annotations(folder / name)
         categories = {category["id"]: category["name"] for category in data.get("categories", ())}
         for note in data["annotations"]:
-            image = note["image_id"]
-            if image not in found:
+            own = found.get(note["image_id"])
+            if own is None:
                 continue
-            seen.add(image)
             if "caption" in note:
-                found[image] |= set(synonyms.named(_pairs(words(note["caption"]), synonyms, keep=True)))
+                own.captions.append(note["caption"])
             else:
-                found[image].add(synonyms.classes[categories[note["category_id"]]])
-    if lacking := sorted(set(found) - seen):
+                own.segmented.add(categories[note["category_id"]])
+    if lacking := sorted(image for image, own in found.items() if not own.segmented and not own.captions):
         raise MetricError(f"{folder} has no annotations of picture {lacking[0]}. Give those of COCO 2014.")
     return found
+
+
+def _stamp(path: Path) -> tuple[int, int]:
+    """What changes with a file's content."""
+    try:
+        facts = path.stat()
+    except OSError as error:
+        raise _unreadable(error) from error
+    return facts.st_mtime_ns, facts.st_size
 
 
 def _annotations(path: Path) -> dict[str, Any]:
     try:
         data = read_json(path)
     except FileError as error:
-        expected = ", ".join(ANNOTATIONS)
-        raise MetricError(f"{error} COCO's annotations (https://cocodataset.org, 2014) are {expected}.") from error
+        raise _unreadable(error) from error
     if not isinstance(data, dict) or not isinstance(data.get("annotations"), list):
         raise MetricError(f"{path} has no list 'annotations': it is no annotation file of COCO 2014.")
     return data
+
+
+def _unreadable(error: Exception) -> MetricError:
+    return MetricError(f"{error} COCO's annotations (https://cocodataset.org, 2014) are {', '.join(ANNOTATIONS)}.")
 
 
 def _pairs(words: Sequence[str], synonyms: Synonyms, keep: bool) -> list[str]:

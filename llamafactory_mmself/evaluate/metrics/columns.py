@@ -73,9 +73,9 @@ def by_part(columns: Columns, compute: Callable[[Columns], dict[str, float]]) ->
     figures = compute(values)
     for name, inside in columns.items():
         if name.startswith(PART):
-            chosen = inside > 0
-            some = {key: column[chosen] for key, column in values.items()}
-            of_part = compute(some) if chosen.any() else dict.fromkeys(figures, float("nan"))
+            chosen = np.flatnonzero(inside)
+            some = {key: column.take(chosen) for key, column in values.items()}
+            of_part = compute(some) if len(chosen) else dict.fromkeys(figures, float("nan"))
             figures |= {f"{figure}/{name.removeprefix(PART)}": value for figure, value in of_part.items()}
     return figures
 

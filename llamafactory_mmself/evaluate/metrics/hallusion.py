@@ -46,7 +46,7 @@ class Hallusion(Judged):
     quirks: Quirks = "fixed"
     name: ClassVar[str] = "hallusion"
     headline: ClassVar[str] = "mean"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
     prompt: ClassVar[str] = "eval_hallusion.txt"
     placeholders: ClassVar[tuple[str, ...]] = ("question", "reference", "answer")
     form: ClassVar[Form] = Choice((CORRECT, INCORRECT, UNCLEAR), label="Verdict")

@@ -6,7 +6,7 @@ from __future__ import annotations
 import ast
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from string import ascii_uppercase
 from typing import ClassVar
 
@@ -77,7 +77,7 @@ class MathVista(Judged):
     @property
     def version(self) -> int:
         """Rises with those of the profiles for letters and numbers."""
-        return versioned(1, "letters", "number")
+        return versioned(2, "letters", "number")
 
     def question(self, item: Item, text: str) -> JudgeItem | None:
         """What the judge is asked; None where rules do, and for an empty answer."""
@@ -107,8 +107,11 @@ class MathVista(Judged):
 
 
 def _fixed(item: Item, text: str) -> Read:
-    if choices_of(item):
-        return checked(Answer(item, text), "letters")
+    if choices := choices_of(item):
+        # The truth is an option's text, which may itself be a letter: by its place it is never taken for another's.
+        answer = need(item, "answer", "the answer")
+        place = choices.index(str(answer)) if str(answer) in choices else answer
+        return checked(Answer(replace(item, truth={**item.truth, "answer": place}), text), "letters")
     kind, truth = need(item, "answer_type", "integer, float, text or list"), str(need(item, "answer", "the answer"))
     if kind in ("integer", "float"):
         goal, found = numbers.parse(truth), extract_number(Response(text)).answer

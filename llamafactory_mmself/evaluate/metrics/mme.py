@@ -39,7 +39,7 @@ class MME:
     quirks: Quirks = "fixed"
     name: ClassVar[str] = "mme"
     headline: ClassVar[str] = "total"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         check_quirks(self.quirks)

@@ -114,7 +114,7 @@ class ObjectHal(Judged):
             "chair_s": share(hallucinated, float((read * (columns["objects"] > 0)).sum())),
             "precision": precision,
             "recall": recall,
-            "length": mean(columns["words"]),
+            "length": mean(columns["words"], read),
         }
 
     @cached_property

@@ -32,17 +32,26 @@ _THERE = re.compile(
 )
 
 
+_BOTH = re.compile(r"\W*(yes|no)\s*(?:/|\band\b|\bor\b)\s*(?!\1)(?:yes|no)\b", re.IGNORECASE)
+# "I don't see a dog", but not "I cannot see the picture".
+_UNSEEN = re.compile(
+    r"\bI\s+(?:(?:do|did|could|can)\s*(?:not|n['’]t)|can['’]t)\s+(?:see|find|spot|notice|detect|observe)\s+"
+    r"(?:a|an|any|one|the|that|such)\b(?!\s+(?:picture|image|photo)\b)",
+    re.IGNORECASE,
+)
+
+
 def read_yes_no(text: str) -> bool | None:
     """Whether a text says yes or no; None where that is not clear.
 
-    An announced answer ("Answer: yes") counts before its first word, this before a statement ("There is no dog."), and
-    that before the one of the two words that the first or the last sentence has.
+    In this order count: an announced answer ("Answer: yes"); the first word; a statement ("There is no dog."); the one
+    of the two words that the first or the last sentence has; "I do not see a dog.", a no. "Yes and no." is neither.
     """
     text = plain(text).strip()
     segment, marked = final_segment(text)
     if marked:
         text = corrected(segment or "")
-    if lead := _LEAD.match(text):
+    if not _BOTH.match(text) and (lead := _LEAD.match(text)):
         return lead[1].lower() == "yes"
     said = sentences(text)
     if said and (there := _THERE.match(said[0])):
@@ -51,7 +60,7 @@ def read_yes_no(text: str) -> bool | None:
         words = {"yes", "no"} & set(re.findall(r"[a-z]+", sentence.lower()))
         if len(words) == 1:
             return "yes" in words
-    return None
+    return False if said and _UNSEEN.search(said[0]) else None
 
 
 def yes_or_no(item: Item) -> bool:

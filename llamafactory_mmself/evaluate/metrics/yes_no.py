@@ -45,7 +45,7 @@ class YesNo:
     quirks: Quirks = "fixed"
     name: ClassVar[str] = "yes_no"
     headline: ClassVar[str] = "f1"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         check_quirks(self.quirks)
@@ -106,7 +106,7 @@ class AmberDiscriminative:
     quirks: Quirks = "fixed"
     name: ClassVar[str] = "amber_discriminative"
     headline: ClassVar[str] = "f1"
-    version: ClassVar[int] = 1
+    version: ClassVar[int] = 2
 
     def __post_init__(self) -> None:
         check_quirks(self.quirks)

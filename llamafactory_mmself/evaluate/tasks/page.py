@@ -26,7 +26,7 @@ def page(text: str) -> str:
         ValueError: the page has no place for one of them.
     """
     tasks = [load_task(name) for name in names()]
-    parts = {"table of tasks": _table(tasks), "tasks": _tasks(tasks), "metrics": _metrics(tasks)}
+    parts = {"table of tasks": _table(tasks), "tasks": _tasks(tasks), "metrics": _metrics()}
     for name, content in parts.items():
         head, begin, rest = text.partition(BEGIN.format(name))
         _, end, tail = rest.partition(END.format(name))
@@ -71,11 +71,10 @@ def _options(task: Task) -> str:
     return f" ({', '.join(shown)})" if shown else ""
 
 
-def _metrics(tasks: Sequence[Task]) -> str:
+def _metrics() -> str:
     """What the metrics' docstrings say, without their lists of attributes."""
-    used = sorted({task.metric for task in tasks if task.metric is not None})
     parts = []
-    for name in used:
+    for name in sorted(METRICS):
         text = (inspect.getdoc(METRICS[name]) or "").partition("\nAttributes:")[0].strip()
         parts.append(f"### Metric `{name}`\n\n{text}")
     return "\n\n".join(parts)

@@ -25,10 +25,11 @@ differences: how it differs from the published code
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from difflib import get_close_matches
-from itertools import islice
+from itertools import pairwise
 from pathlib import Path
 from string import ascii_uppercase
 from types import MappingProxyType
@@ -38,6 +39,7 @@ import yaml
 
 from ...data.questions import IMAGE, Question
 from ...prompts import Prompt
+from ..metrics import asks_judge
 from ..metrics.base import Item
 from ..submission import FORMS
 from .layouts import LAYOUTS, LayoutError, MissingFile, Place
@@ -102,8 +104,8 @@ class Task:
 
     @property
     def judged(self) -> bool:
-        """Whether scoring needs a judge."""
-        return "judge" in self.needs
+        """Whether scoring needs a judge: the metric asks one, or the file says so."""
+        return "judge" in self.needs or (self.metric is not None and asks_judge(self.metric, self.metric_options))
 
     @property
     def expected(self) -> str:
@@ -157,19 +159,20 @@ class Task:
         return next(there, folder / names[0])
 
     def items(self, root: Path, pictures: Path, limit: int | None = None) -> list[Item]:
-        """Reads the benchmark: the first `limit` items, or all.
+        """Reads the benchmark: all items, or so many, spread evenly over it, so that no category is left out by order.
+
+        Of tables, only the pictures of these items are written.
 
         Args:
             root: folder of all benchmarks, or this one's.
             pictures: folder for pictures that lie inside of tables.
-            limit: at most this many.
+            limit: at most this many; always the same ones, see `spread`.
 
         Raises:
             LayoutError: naming file, row, field and what to do; or there are no items, or an id comes twice.
         """
         place = self.place(root, pictures)
-        read: Iterator[Item] = LAYOUTS[self.layout](place, **self.options)
-        items = list(read if limit is None else islice(read, limit))
+        items = self._read(place if limit is None else replace(place, wanted=frozenset()))
         if not items:
             raise LayoutError(f"{place.folder}: {self.title} has no items.\n{self.expected}")
         seen: set[str] = set()
@@ -177,11 +180,41 @@ class Task:
             if item.id in seen:
                 raise LayoutError(f"{place.folder}: the id {item.id!r} comes twice; remove one of the two rows.")
             seen.add(item.id)
-        return items
+        if limit is None:
+            return items
+        chosen = spread(items, limit)
+        if lacking := frozenset(path for item in chosen for path in item.images if not Path(path).is_file()):
+            self._read(replace(place, wanted=lacking))
+        return chosen
+
+    def _read(self, place: Place) -> list[Item]:
+        read: Iterator[Item] = LAYOUTS[self.layout](place, **self.options)
+        return list(read)
 
     def asked(self, items: Sequence[Item], prompt: Prompt) -> list[Item]:
         """The items with the texts that the model is shown."""
         return [replace(item, prompt=prompt.fill(question=item.prompt.replace(IMAGE, "[image]"))) for item in items]
+
+
+def spread(items: Sequence[Item], limit: int | None) -> list[Item]:
+    """So many of the items, spread evenly: one of each of `limit` stretches, at places that follow no period.
+
+    Every k-th item would do harm where answers take turns: POPE's yes and no do.
+
+    Args:
+        items: of a benchmark.
+        limit: how many; None, or as many as there are, for all.
+    """
+    if limit is None or limit >= len(items):
+        return list(items)
+    bounds = [number * len(items) // limit for number in range(limit + 1)]
+    return [
+        items[start + int(number * _GOLDEN % 1 * (end - start))]
+        for number, (start, end) in enumerate(pairwise(bounds))
+    ]
+
+
+_GOLDEN = (5**0.5 - 1) / 2  # its multiples fill an interval evenly
 
 
 def names() -> list[str]:
@@ -265,11 +298,15 @@ def _checked(path: Path, values: Any) -> Task:
             raise fail(key, f"a list of texts is expected, found {values[key]!r}.")
     if values["layout"] not in LAYOUTS:
         raise fail("layout", f"there is no reader {values['layout']!r}; readers are {', '.join(LAYOUTS)}.")
+    options = values.setdefault("options", {})
+    known = tuple(inspect.signature(LAYOUTS[values["layout"]]).parameters)[1:]
+    if not isinstance(options, dict) or options.keys() - set(known):
+        raise fail("options", f"the reader {values['layout']} takes {', '.join(known) or 'none'}, found {options!r}.")
     if values["group"] not in GROUPS:
         raise fail("group", f"one of {', '.join(GROUPS)} is expected, found {values['group']!r}.")
     if values.get("submission") not in (None, *FORMS):
         raise fail("submission", f"there is no form {values['submission']!r}; forms are {', '.join(FORMS)}.")
-    name, options = _metric(values.get("metric"), fail)
+    name, metric_options = _metric(values.get("metric"), fail)
     texts = {key: " ".join(values[key].split()) for key in _TEXTS}
     return Task(
         **{key: value for key, value in texts.items() if key != "group"},
@@ -277,10 +314,10 @@ def _checked(path: Path, values: Any) -> Task:
         version=values["version"],
         folder=values.get("folder") or values["name"],
         files=tuple(values["files"]),
-        options=MappingProxyType(dict(values.get("options") or {})),
+        options=MappingProxyType(dict(options)),
         max_new_tokens=values["max_new_tokens"],
         metric=name,
-        metric_options=MappingProxyType(options),
+        metric_options=MappingProxyType(metric_options),
         needs=tuple(values["needs"]),
         submission=values.get("submission"),
         file=path,

@@ -99,6 +99,13 @@ def test_mathvista_options(scores, text, fixed, published):
     assert scores("mathvista", [(CHOICES, text)], quirks="published")["accuracy"] == 100 * published
 
 
+def test_mathvista_options_that_are_letters_themselves(scores):
+    crossed = {"answer": "B", "choices": ["B", "A"]}
+    for quirks in ("fixed", "published"):
+        assert scores("mathvista", [(crossed, "(A)")], quirks=quirks)["accuracy"] == 100  # the first option
+        assert scores("mathvista", [(crossed, "(B)")], quirks=quirks)["accuracy"] == 0
+
+
 def test_mathvista_with_a_judge(scores, answers):
     rows = [
         free("integer", "14", "Fourteen it is.", "Answer: 14"),

@@ -6,9 +6,10 @@ import math
 
 import pytest
 
-from llamafactory_mmself.evaluate.metrics import MetricError, metric
+from llamafactory_mmself.evaluate.metrics import MetricError, coco, metric
 from llamafactory_mmself.evaluate.metrics.object_hal import ObjectList
 from llamafactory_mmself.evaluate.metrics.taggers import Token
+from llamafactory_mmself.files import read_json
 
 
 SYNONYMS = """\
@@ -107,10 +108,10 @@ def test_lists_in_replies(text, found):
 
 
 def test_replies_without_a_list(scores, answers, options):
-    rows = [row(["dog"], ["dog"]), row(["person"], "I see a man.")]
+    rows = [row(["dog"], ["dog"]), row(["person"], "I see a man.", text="One of ten words is this one I say here.")]
     assert metric("object_hal", **options).columns(answers(*rows))["parsed"].tolist() == [1, 0]
     found = scores("object_hal", rows, **options)
-    assert (found["recall"], found["precision"], found["f1"]) == (100, 100, 100)
+    assert (found["recall"], found["precision"], found["f1"], found["length"]) == (100, 100, 100, 6)
     found = scores("object_hal", rows, **options, quirks="published")
     assert (found["recall"], found["chair_i"]) == (50, 0)
     found = scores("object_hal", rows[1:], **options, quirks="published")
@@ -154,6 +155,23 @@ def test_truth_from_cocos_annotations(scores, options, annotations):
         scores("object_hal", rows, **options)
     with pytest.raises(MetricError, match="no 'image_id'"):
         scores("object_hal", [({}, *rows[0][1:])], **options)
+
+
+def test_annotations_are_read_once_and_again_when_they_change(answers, options, annotations, monkeypatch):
+    read = []
+
+    def reading(path):
+        read.append(path.name)
+        return read_json(path)
+
+    monkeypatch.setattr(coco, "read_json", reading)
+    rows = answers(({"image_id": 1}, "There is a lot to see.", '["dog"]'))
+    for _ in range(3):
+        scorer = metric("object_hal", **options, annotations=annotations)
+        assert scorer.columns(rows)["classes"].tolist() == [3]
+    assert read == list(coco.ANNOTATIONS)
+    (annotations / "captions_train2014.json").write_text('{"annotations": []}')
+    assert scorer.columns(rows)["classes"].tolist() == [1]
 
 
 def test_wrong_files_and_names(scores, options, tmp_path):

@@ -2,16 +2,20 @@
 """Readers: other published layouts, pictures inside of tables, and errors that say where and what to do."""
 
 import json
+import math
 import re
+import shutil
 from pathlib import Path
 
 import pytest
+from PIL import Image
 
+from llamafactory_mmself.evaluate.metrics.base import Item
 from llamafactory_mmself.evaluate.tasks.layouts import LayoutError, MissingFile, Place
 from llamafactory_mmself.evaluate.tasks.layouts.common import Row
 from llamafactory_mmself.evaluate.tasks.layouts.mmstar import options_inside
 from llamafactory_mmself.evaluate.tasks.layouts.textvqa import read as read_textvqa
-from llamafactory_mmself.evaluate.tasks.task import Task, load_task, names
+from llamafactory_mmself.evaluate.tasks.task import Task, load_task, names, spread
 from tests.evaluate.tasks import multiple_choice, official
 
 
@@ -55,6 +59,40 @@ def test_ai2d_with_options_by_place(tmp_path) -> None:
     multiple_choice.ai2d_parquet(tmp_path)
     (item,) = items("ai2d", tmp_path)
     assert (item.truth["answer"], item.truth["choices"]) == ("B", ["root", "leaf"])
+
+
+@pytest.mark.parametrize("name", ["realworldqa", "ai2d"])
+def test_rows_without_an_id_are_numbered_over_all_files(name, tmp_path) -> None:
+    """RealWorldQA's owner publishes two parquet files, each of which begins at its row 0."""
+    {"realworldqa": multiple_choice.realworldqa, "ai2d": multiple_choice.ai2d_parquet}[name](tmp_path)
+    first = tmp_path / "data/test-00000-of-00001.parquet"
+    first.rename(tmp_path / "data/test-00000-of-00002.parquet")
+    shutil.copy(tmp_path / "data/test-00000-of-00002.parquet", tmp_path / "data/test-00001-of-00002.parquet")
+    found = items(name, tmp_path)
+    assert [item.id for item in found] == [str(n) for n in range(len(found))]
+    assert len(found) == {"realworldqa": 6, "ai2d": 2}[name]
+
+
+@pytest.mark.parametrize(
+    ("cell", "precision"), [(None, None), ("", None), (math.nan, None), (2.0, 2), ("1", 1), ("1.0", 1)]
+)
+def test_mathvistas_precision(cell, precision, tmp_path) -> None:
+    assert _mathvista(tmp_path, cell)[0].truth["precision"] == precision
+
+
+@pytest.mark.parametrize("cell", ["two", 1.5, -1, math.inf, [2]])
+def test_a_precision_that_is_no_number_is_told(cell, tmp_path) -> None:
+    with pytest.raises(LayoutError, match=r"testmini\.json, row .*, field `precision`: a whole number"):
+        _mathvista(tmp_path, cell)
+
+
+def _mathvista(folder: Path, precision: object) -> list[Item]:
+    """One free question, in the official JSON."""
+    Image.new("RGB", (28, 28)).save(folder / "1.jpg")
+    row = {"pid": "1", "question": "How far?", "image": "1.jpg", "choices": None, "precision": precision}
+    row |= {"answer": "1.5", "question_type": "free_form", "answer_type": "float"}
+    (folder / "testmini.json").write_text(json.dumps({"1": row}))
+    return items("mathvista", folder)
 
 
 def test_mme_as_a_table(tmp_path) -> None:
@@ -111,9 +149,36 @@ def test_pictures_from_tables_are_written_once_and_named_by_their_content(tmp_pa
     assert all(re.fullmatch(r"[0-9a-f]{32}\.png", path.name) for path in files)
 
 
-def test_a_limit_takes_the_first_items(tmp_path) -> None:
+def test_a_limit_takes_items_from_everywhere(tmp_path) -> None:
     official.pope(tmp_path)
-    assert [item.id for item in items("pope", tmp_path, limit=3)] == ["random-1", "random-2", "popular-1"]
+    every = items("pope", tmp_path)
+    three = items("pope", tmp_path, limit=3)
+    assert [item.id.partition("-")[0] for item in three] == ["random", "popular", "adversarial"]
+    assert three == items("pope", tmp_path, limit=3) and all(item in every for item in three)
+    assert items("pope", tmp_path, limit=99) == every
+
+
+@pytest.mark.parametrize(("count", "limit"), [(9000, 100), (9000, 501), (150, 100), (7, 3)])
+def test_a_limits_items_are_even_and_follow_no_period(count, limit) -> None:
+    every = [Item(str(n), "") for n in range(count)]
+    places = [int(item.id) for item in spread(every, limit)]
+    assert len(set(places)) == limit and places == sorted(places)
+    assert all(abs(place - number * count / limit) <= count / limit for number, place in enumerate(places))
+    assert spread(spread(every, limit), limit) == spread(every, limit)
+    if limit >= 100:  # yes and no take turns in POPE, four rolls in MMBench
+        for period in (2, 4):
+            shares = [sum(place % period == rest for place in places) * period / limit for rest in range(period)]
+            assert min(shares) > 0.8 and max(shares) < 1.2
+
+
+def test_only_pictures_of_items_within_the_limit_are_written(tmp_path) -> None:
+    official.write(tmp_path, "cvbench")
+    every = items("cvbench", tmp_path)
+    shutil.rmtree(tmp_path / "pictures")
+    chosen = items("cvbench", tmp_path, limit=2)
+    assert {item.truth["type"] for item in chosen} == {"2D", "3D"} and len(every) > 2
+    kept = {path.name for path in (tmp_path / "pictures").iterdir()}
+    assert kept == {Path(image).name for item in chosen for image in item.images}
 
 
 def spoilt(folder: Path, file: str, row: int, **changes) -> None:

@@ -23,7 +23,7 @@ IDS = ("ai2d_test_ids.csv", "ai2d/ai2d_test_ids.csv")
 def read(place: Place) -> Iterator[Item]:
     """Yields the test questions. Truth: `answer` (a letter), `choices`."""
     if any(place.has(name) for name in TABLES):
-        yield from (_tabled(place, row) for row in tables(place, *TABLES))
+        yield from (_tabled(place, row, number) for number, row in enumerate(tables(place, *TABLES)))
         return
     ids = place.find(*IDS, *TABLES)
     wanted = {line.strip().removesuffix(".png") for line in text_lines(ids)}
@@ -32,9 +32,9 @@ def read(place: Place) -> Iterator[Item]:
             yield from _owners(place, file)
 
 
-def _tabled(place: Place, row: Row) -> Item:
+def _tabled(place: Place, row: Row, number: int) -> Item:
     image = place.keep(row, row.get("image"))
-    id = row.text("index", default=str(row.number))
+    id = row.text("index", default=str(number))
     if row.get("options") is None:
         choices = row.columns()
         return choice_item(id, row.text("question"), [image], choices, answer=row.letter("answer", choices))

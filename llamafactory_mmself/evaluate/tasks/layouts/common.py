@@ -40,11 +40,13 @@ class Place:
         folder: the user's copy, in the official layout.
         pictures: folder that pictures from inside of tables are written to, once, named by their content.
         expected: what the layout is and who publishes it; errors about missing files end with it.
+        wanted: paths of pictures from inside of tables that are to be written; None for all.
     """
 
     folder: Path
     pictures: Path
     expected: str = ""
+    wanted: frozenset[str] | None = None
 
     def find(self, *names: str) -> Path:
         """The first of these files, glob patterns among them, that is there.
@@ -93,7 +95,7 @@ class Place:
         raise row.fail(key, f"there is no picture {name!r} in {where}; put the benchmark's pictures there.")
 
     def keep(self, row: Row, data: Any, key: str = "image") -> str:
-        """Writes a picture from inside of a table to a file that bears its digest; returns the path.
+        """Writes a picture from inside of a table, if it is wanted, to a file that bears its digest; returns the path.
 
         Args:
             row: for the error.
@@ -112,7 +114,8 @@ class Place:
                 key, "this is no picture (JPEG, PNG, GIF, BMP, TIFF and WebP are known); get the file anew."
             )
         path = self.pictures / f"{hashlib.sha256(content).hexdigest()[:NAME]}.{ending}"
-        if not path.is_file() or path.stat().st_size != len(content):
+        wanted = self.wanted is None or str(path.resolve()) in self.wanted
+        if wanted and (not path.is_file() or path.stat().st_size != len(content)):
             self.pictures.mkdir(parents=True, exist_ok=True)
             scratch = path.with_suffix(f".{os.getpid()}.torn")
             scratch.write_bytes(content)

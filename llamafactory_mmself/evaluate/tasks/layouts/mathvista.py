@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from math import isnan
 from typing import Any
 
 from ...metrics.base import Item
@@ -22,7 +23,6 @@ def read(place: Place) -> Iterator[Item]:
         if choices and answer not in choices:
             raise row.fail("answer", f"{answer!r} is not among the choices {list(choices)}.")
         about: Any = row.get("metadata") or {}
-        precision = row.get("precision")
         if row.get("decoded_image") is not None:
             image = place.keep(row, row.get("decoded_image"), "decoded_image")
         else:
@@ -35,7 +35,7 @@ def read(place: Place) -> Iterator[Item]:
             answer=answer,
             question_type=row.text("question_type"),
             answer_type=row.text("answer_type"),
-            precision=None if precision in (None, "") else int(precision),
+            precision=_precision(row),
             unit=row.text("unit", default=""),
             task=str(about.get("task", "")),
             skills=[str(skill) for skill in about.get("skills") or ()],
@@ -43,6 +43,22 @@ def read(place: Place) -> Iterator[Item]:
             grade=str(about.get("grade", "")),
         )
         yield Item(item.id, row.text("query", default=item.prompt), item.images, item.truth)
+
+
+def _precision(row: Row) -> int | None:
+    """The digits behind the point, which are a float in tables with gaps; None where there is no number."""
+    value = row.get("precision")
+    if value is None or value == "":
+        return None
+    try:
+        number = float(value)
+    except (TypeError, ValueError):
+        number = 0.5
+    if isnan(number):
+        return None
+    if not number.is_integer() or number < 0:
+        raise row.fail("precision", f"a whole number from 0 on is expected, or nothing, found {value!r}.")
+    return int(number)
 
 
 def _rows(place: Place) -> Iterator[Row]:

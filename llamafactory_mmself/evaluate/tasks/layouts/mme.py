@@ -11,16 +11,14 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from ...metrics.base import Item
+from ...metrics.mme import COGNITION, PERCEPTION
 from .common import MissingFile, Place, Row, free_item, tables, text_lines
 
 
 ANSWERS = {"yes": "yes", "no": "no"}
 ROOTS = ("", "MME_Benchmark", "MME_Benchmark_release_version", "MME_Benchmark_release_version/MME_Benchmark")
 ENDINGS = (".jpg", ".png", ".jpeg", ".JPG", ".PNG")
-SUBTASKS = (
-    *("existence", "count", "position", "color", "posters", "celebrity", "scene", "landmark", "artwork", "OCR"),
-    *("commonsense_reasoning", "numerical_calculation", "text_translation", "code_reasoning"),
-)
+SUBTASKS = PERCEPTION + COGNITION
 
 
 def read(place: Place) -> Iterator[Item]:

@@ -15,8 +15,9 @@ OPTION = re.compile(r"^([A-H])\.\s+(.*)$", re.MULTILINE)
 
 def read(place: Place) -> Iterator[Item]:
     """Yields the questions as published, instruction included. Truth: `answer`, `choices` where there are any."""
-    for row in tables(place, "data/test-*.parquet", "test-*.parquet", "annotations.json", "RealWorldQA.tsv"):
-        id, text = row.text("index", default=str(row.number)), row.text("question")
+    rows = tables(place, "data/test-*.parquet", "test-*.parquet", "annotations.json", "RealWorldQA.tsv")
+    for number, row in enumerate(rows):  # over all files: the owner's parquet has two
+        id, text = row.text("index", default=str(number)), row.text("question")
         image = row.get("image")
         if isinstance(image, str) and row.file.suffix == ".json":
             path = place.picture(row, image, "", "images")

@@ -3,6 +3,8 @@
 
 import json
 import random
+import subprocess
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,11 +15,11 @@ from PIL import Image
 from torch import nn
 
 from llamafactory_mmself.evaluate.benchmark import Settings
-from llamafactory_mmself.evaluate.chosen import VARIABLE, chosen_tasks, data_root, read_task
-from llamafactory_mmself.evaluate.during import RankedEngine, evaluate_task, logged_figures, undisturbed
-from llamafactory_mmself.evaluate.tasks.task import TaskError, load_task
+from llamafactory_mmself.evaluate.chosen import read_task
+from llamafactory_mmself.evaluate.tasks.task import load_task
 from llamafactory_mmself.generate.config import EngineConfig
 from llamafactory_mmself.generate.types import Completion, EngineError, Request, SamplingParams
+from llamafactory_mmself.stages.evaluation import RankedEngine, evaluate_task, logged_figures, undisturbed
 from llamafactory_mmself.toyworld.world import WorldOptions, write_world
 
 
@@ -41,25 +43,6 @@ class Says:
 
 
 CONFIG = EngineConfig(model="m", template="qwen2_vl", batch_size=2)
-
-
-def test_words_name_tasks_and_prompts(tmp_path: Path) -> None:
-    chosen = chosen_tasks(["toy=r3v_cot", " mmstar "])
-    assert [task.name for task in chosen.tasks] == ["toy", "mmstar"] and chosen.prompts == {"toy": "r3v_cot"}
-    assert len(chosen_tasks(["rule"]).tasks) > 10
-    for words in ([], ["toy="], ["rule=r3v_cot"], ["toi"]):
-        with pytest.raises(TaskError):
-            chosen_tasks(words)
-
-
-def test_the_folder_of_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv(VARIABLE, raising=False)
-    with pytest.raises(TaskError, match=VARIABLE):
-        data_root(None)
-    monkeypatch.setenv(VARIABLE, str(tmp_path))
-    assert data_root(None) == tmp_path and data_root(tmp_path / ".") == tmp_path / "."
-    with pytest.raises(TaskError, match="no folder"):
-        data_root(tmp_path / "gone")
 
 
 def test_a_task_is_read_once_and_scored_often(tmp_path: Path) -> None:
@@ -121,3 +104,12 @@ def test_one_rank_answers_alone_and_says_why_it_cannot() -> None:
 
     with pytest.raises(EngineError, match="Rank 0: no memory"):
         RankedEngine(Broken("")).generate(requests, SamplingParams(), 0)  # type: ignore[arg-type]
+
+
+def test_stages_import_nothing_of_evaluate_and_evaluate_nothing_of_stages() -> None:
+    look = "import pkgutil, sys; from importlib import import_module; found = import_module('llamafactory_mmself.{}');"
+    look += "[import_module(item.name) for item in pkgutil.walk_packages(found.__path__, found.__name__ + '.')];"
+    look += "print([name for name in sys.modules if name.startswith('llamafactory_mmself.{}')])"
+    for own, other in (("stages", "evaluate"), ("evaluate", "stages")):
+        done = subprocess.run([sys.executable, "-c", look.format(own, other)], capture_output=True, text=True)
+        assert done.stdout.splitlines()[-1:] == ["[]"], done.stdout + done.stderr
