@@ -39,9 +39,7 @@ def published_kl_mask(mask: Tensor) -> Tensor:
     return mask.bool() & ~first
 
 
-def token_rewards(
-    kl: Tensor, ends: Sequence[int], scores: Sequence[float], *, neutral: float = 0.5
-) -> Tensor | None:
+def token_rewards(kl: Tensor, ends: Sequence[int], scores: Sequence[float], *, neutral: float = 0.5) -> Tensor | None:
     """Rewards of one response: at the token that ends sentence i, its score minus the neutral one is added.
 
         r_t = r_t^KL + sum_i [t = ends_i] (scores_i - neutral)
@@ -107,9 +105,7 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: flo
     return advantages, (advantages + values) * mask
 
 
-def whiten(
-    values: Tensor, mask: Tensor | None = None, *, unbiased: bool = False, keep_mean: bool = False
-) -> Tensor:
+def whiten(values: Tensor, mask: Tensor | None = None, *, unbiased: bool = False, keep_mean: bool = False) -> Tensor:
     """Zero mean and unit variance over the tokens: (x - mean) / sqrt(var + 1e-8), 0 at padding.
 
     Args:

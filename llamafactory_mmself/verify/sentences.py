@@ -32,12 +32,28 @@ _ABBREVIATIONS = frozenset(
     }
 )
 #: Abbreviations that often stand at the end of a sentence: they end one when a capital letter follows.
-_LAST_WORDS = frozenset({"etc", "inc", "ltd", "co", "corp", "a.m", "p.m", "u.s", "u.k", "u.n", "d.c", "b.c", "a.d", "al"})
+_LAST_WORDS = frozenset(
+    {"etc", "inc", "ltd", "co", "corp", "a.m", "p.m", "u.s", "u.k", "u.n", "d.c", "b.c", "a.d", "al"}
+)
 #: Abbreviations before numbers only.
 _NUMBERED = frozenset({"no", "nos", "fig", "figs", "eq", "sec", "ch", "p", "pp", "vol", "ex"})
 #: Words before a single letter that names something, and no initial of a person.
 _LETTERED = frozenset(
-    {"option", "answer", "choice", "figure", "point", "step", "solution", "table", "letter", "part", "pair", "is", "and"}
+    {
+        "option",
+        "answer",
+        "choice",
+        "figure",
+        "point",
+        "step",
+        "solution",
+        "table",
+        "letter",
+        "part",
+        "pair",
+        "is",
+        "and",
+    }
 )
 _WORD = re.compile(r"[^\s()\[\]{}\"“”,;:]+$")
 _DOTTED = re.compile(r"(?:[A-Za-z]\.)+[A-Za-z]")

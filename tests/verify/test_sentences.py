@@ -16,7 +16,18 @@ from llamafactory_mmself.verify.sentences import (
 )
 
 
-PIECES = {0: "<pad>", 1: "</s>", 5: ".", 10: ":", 17942: "Solution", 287: "com", 51: "m", 9: "a", 25072: MARK, 1300: "1."}
+PIECES = {
+    0: "<pad>",
+    1: "</s>",
+    5: ".",
+    10: ":",
+    17942: "Solution",
+    287: "com",
+    51: "m",
+    9: "a",
+    25072: MARK,
+    1300: "1.",
+}
 
 
 @pytest.fixture(scope="module")
