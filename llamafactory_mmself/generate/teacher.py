@@ -137,7 +137,7 @@ class ReadyScores:
                 self._scores[str(row["question"]), row["text"]] = found
             except (KeyError, TypeError, ValueError) as error:
                 raise TeacherError(
-                    f"{path}, line {number}: `question`, `text` and `scores`, a list of numbers, are expected ({error})."
+                    f"{path}, line {number}: `question`, `text` and `scores` (numbers) are expected ({error})."
                 ) from error
 
     @property

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The toy world's exact judge as a teacher: true sentences score 1, false ones 0, and it knows every right solution."""
+"""The toy world's exact judge as a teacher: true sentences score 1, false ones 0, and it knows the solutions."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ NEUTRAL = 0.5
 class ExactTeacher:
     """Scores and corrects rationales about the toy world's scenes; see `generate.teacher.Teacher`.
 
-    A sentence that claims nothing that can be checked scores `NEUTRAL`; one that is none of the grammar's, and one that
-    was said before, scores 0. Corrections are the step-by-step solution. Lessons from elsewhere fail.
+    A sentence that claims nothing that can be checked scores `NEUTRAL`; one that is none of the grammar's scores 0,
+    and so does one that was said before. Corrections are the step-by-step solution. Lessons from elsewhere fail.
     """
 
     def __init__(self) -> None:

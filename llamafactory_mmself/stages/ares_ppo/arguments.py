@@ -94,9 +94,7 @@ class AresPPOArguments(TreeArguments):
     value_coef: float = field(default=1.0, metadata={"help": "Weight of the critic's error (published: vf_coef)."})
     critic: Literal["shared", "head"] = field(
         default="shared",
-        metadata={
-            "help": "shared: the critic's error trains the policy's trunk, too. head: it trains the critic's head only."
-        },
+        metadata={"help": "shared: the critic's error trains the policy's trunk, too. head: it trains its head only."},
     )
     critic_warmup_epochs: int = field(
         default=4, metadata={"help": "Passes over the first buffer that train the critic's head before GAE uses it."}

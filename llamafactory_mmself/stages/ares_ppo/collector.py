@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
@@ -215,7 +215,7 @@ def _floats(scores: Scores, name: str, place: int) -> tuple[float, ...]:
 
 
 def _targets(batch: Batch, returns: Sequence[Sequence[Sequence[float]]]) -> tuple[Tensor, Tensor]:
-    """Returns and weights of a batch's scored tokens, [s] each; tokens of responses that take no part weigh nothing."""
+    """Returns and weights of a batch's scored tokens, [s] each; responses that take no part weigh nothing."""
     count = len(batch["score"]["targets"])
     device = batch["score"]["targets"].device
     wanted, weights = torch.zeros(2, count, device=device).unbind()

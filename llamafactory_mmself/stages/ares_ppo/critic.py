@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The critic: a head on the policy's trunk that is trained with it, saved beside it, and warmed up before it counts."""
+"""The critic: a head on the policy's trunk, trained with it, saved beside it, and warmed up before it counts."""
 
 from __future__ import annotations
 
