@@ -61,7 +61,7 @@ def parse_scores(reply: str | None, count: int, *, quirks: Quirks = "fixed") -> 
         try:
             return _checked(values, count)
         except ReplyError as error:
-            problem = error
+            problem = error if problem.reason == "format" else problem
     raise problem
 
 
