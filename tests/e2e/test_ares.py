@@ -136,13 +136,13 @@ def test_packed_and_dense_runs_agree(ppo, train):
 
 @pytest.mark.dist
 @pytest.mark.slow
-def test_two_ranks_train_as_one(ppo, train_cli):
+def test_two_ranks_train_as_one(ppo, train_cli, tmp_path):
     """On ragged buffers, too: 3 prompts in steps of 2."""
     changes = {"max_samples": 3, "rollout_prompts": 3, "rollout_batch_size": 1, "per_device_train_batch_size": 1}
     changes |= {"reward": "teacher", "teacher": EXACT}
     one = train_cli(ppo(gradient_accumulation_steps=2, **changes))
     losses, weights = one.losses, one.weights
-    two = train_cli(ppo(**changes), ranks=2)
+    two = train_cli(ppo(output_dir=str(tmp_path / "two"), **changes), ranks=2)
     assert two.losses == pytest.approx(losses, abs=1e-5)
     for name, tensor in two.weights.items():
         torch.testing.assert_close(tensor, weights[name], atol=1e-5, rtol=1e-4)
