@@ -108,7 +108,7 @@ def test_a_warm_up_learns_returns():
 
     losses = warm_up(
         head,
-        lambda: iter([(states, returns, weights)]),
+        lambda: iter([iter([(states[:32], returns[:32], weights[:32]), (states[32:], returns[32:], weights[32:])])]),
         epochs=60,
         learning_rate=1e-2,
         reduce=lambda tensor: tensor,

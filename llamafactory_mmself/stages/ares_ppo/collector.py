@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -134,6 +135,8 @@ class Collector:
             for places, batch in self._batches(trainer, rollouts):
                 policy, reference = trainer.both(batch)
                 for place, number in enumerate(places):
+                    if number >= len(rollouts):
+                        continue
                     mine[number] = tuple(
                         _annotated(response, policy, reference, role(k), place)
                         for k, response in enumerate(rollouts[number].responses)
@@ -142,13 +145,11 @@ class Collector:
         return [replace(rollout, responses=found[number]) for number, rollout in enumerate(rollouts)]
 
     def _batches(self, trainer: AresPPOTrainer, rollouts: Sequence[Rollout]) -> Iterator[tuple[list[int], Batch]]:
-        """This rank's rollouts in batches, as many of them on each rank; the last ones may repeat the first."""
-        size, ranks, rank = trainer.shape.size, trainer.shape.ranks, trainer.args.process_index
-        mine = list(range(rank, len(rollouts), ranks)) or [0]
-        width = longest(rollouts)
-        for batch in range(-(-len(rollouts) // (ranks * size))):
-            places = mine[batch * size : (batch + 1) * size] or mine[:1]
-            trees = [build_tree(rollouts[place], width) for place in places]
+        """This rank's rollouts in batches, as training deals them out; numbers from `len(rollouts)` on are fillers."""
+        shape, rank, width = trainer.shape, trainer.args.process_index, longest(rollouts)
+        for batch in range(shape.batches):
+            places = shape.share(range(shape.rows), batch, rank)
+            trees = [build_tree(rollouts[place if place < len(rollouts) else 0], width) for place in places]
             yield places, trainer.prepared(trainer.data_collator.collate(trees, [True] * len(trees)))
 
     def _warm_up(self, trainer: AresPPOTrainer, rollouts: Sequence[Rollout]) -> None:
@@ -158,24 +159,28 @@ class Collector:
         assert head is not None
         returns = monte_carlo_returns(rollouts, args)
 
-        def batches() -> Iterator[tuple[Tensor, Tensor, Tensor]]:
-            self.scorer.keep_states = True
-            try:
-                with evaluating(trainer.model_wrapped), torch.no_grad():
-                    for places, batch in self._batches(trainer, rollouts):
-                        trainer.policy_scores(batch)
-                        assert self.scorer.states is not None
-                        yield self.scorer.states, *_targets(batch, [returns[place] for place in places])
-            finally:
-                self.scorer.keep_states, self.scorer.states = False, None
+        def step(group: Iterator[tuple[list[int], Batch]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+            for places, batch in group:
+                trainer.policy_scores(batch)
+                assert self.scorer.states is not None
+                rows = [returns[place] if place < len(returns) else None for place in places]
+                yield self.scorer.states, *_targets(batch, rows)
 
-        losses = warm_up(
-            head,
-            batches,
-            epochs=args.critic_warmup_epochs,
-            learning_rate=args.critic_warmup_lr,
-            reduce=trainer._sum_over_ranks,
-        )
+        def steps() -> Iterator[Iterator[tuple[Tensor, Tensor, Tensor]]]:
+            batches = self._batches(trainer, rollouts)
+            for _ in range(trainer.shape.batches // trainer.shape.accumulation):
+                yield step(islice(batches, trainer.shape.accumulation))
+
+        self.scorer.keep_states = True
+        with evaluating(trainer.model_wrapped), torch.no_grad():
+            losses = warm_up(
+                head,
+                steps,
+                epochs=args.critic_warmup_epochs,
+                learning_rate=args.critic_warmup_lr,
+                reduce=trainer._sum_over_ranks,
+            )
+        self.scorer.keep_states, self.scorer.states = False, None
         logger.info_rank0(f"The critic's error in its warm-up: {', '.join(f'{loss:.4f}' for loss in losses)}.")
 
     def _tell(self, trainer: AresPPOTrainer, number: int) -> None:
@@ -214,7 +219,7 @@ def _floats(scores: Scores, name: str, place: int) -> tuple[float, ...]:
     return () if values is None else tuple(values[place][scores.mask[place]].float().tolist())
 
 
-def _targets(batch: Batch, returns: Sequence[Sequence[Sequence[float]]]) -> tuple[Tensor, Tensor]:
+def _targets(batch: Batch, returns: Sequence[Sequence[Sequence[float]] | None]) -> tuple[Tensor, Tensor]:
     """Returns and weights of a batch's scored tokens, [s] each; responses that take no part weigh nothing."""
     count = len(batch["score"]["targets"])
     device = batch["score"]["targets"].device
@@ -223,6 +228,8 @@ def _targets(batch: Batch, returns: Sequence[Sequence[Sequence[float]]]) -> tupl
     for name, where in batch["roles"].items():
         number = int(name.rpartition(".")[2])
         for place, row in enumerate(returns):
+            if row is None:
+                continue
             mask = where["mask"][place]
             index = where["index"][place][mask]
             wanted[index] = torch.tensor(row[number], device=device)

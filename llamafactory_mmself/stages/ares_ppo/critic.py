@@ -19,6 +19,9 @@ from ..checkpoints import CheckpointError
 
 FILE = "value_head.safetensors"
 
+#: States, returns and weights of a warm-up's batch.
+Batch = tuple[Tensor, Tensor, Tensor]
+
 
 def attach_critic(bare: Any, seed: int) -> None:
     """Makes a new critic's head part of the model.
@@ -81,7 +84,7 @@ def load_critic(bare: Any, folder: Path) -> None:
 
 def warm_up(
     head: ValueHead,
-    batches: Callable[[], Iterator[tuple[Tensor, Tensor, Tensor]]],
+    steps: Callable[[], Iterator[Iterator[Batch]]],
     *,
     epochs: int,
     learning_rate: float,
@@ -91,8 +94,8 @@ def warm_up(
 
     Args:
         head: of the critic.
-        batches: gives an epoch's batches: states [s, hidden], returns [s] and weights [s]. All ranks give equally
-            many.
+        steps: gives an epoch's steps, each of some batches: states [s, hidden], returns [s] and weights [s]. All
+            ranks give equally many.
         epochs: passes.
         learning_rate: of Adam.
         reduce: sums a tensor over ranks.
@@ -100,17 +103,23 @@ def warm_up(
     Returns:
         the mean squared error of each epoch.
     """
-    optimizer = torch.optim.Adam(head.parameters(), lr=learning_rate)
+    parameters = list(head.parameters())
+    optimizer = torch.optim.Adam(parameters, lr=learning_rate)
     losses = []
     for _ in range(epochs):
         total = count = 0.0
-        for states, returns, weights in batches():
-            with torch.enable_grad():
-                error = ((head(states).float() - returns) ** 2 * weights).sum()
-                gradients = torch.autograd.grad(error, list(head.parameters()))
-            facts = reduce(torch.stack([error.detach(), weights.sum()]))
-            for parameter, gradient in zip(head.parameters(), gradients, strict=True):
-                parameter.grad = (reduce(gradient) / facts[1].clamp(min=1)).to(parameter.dtype)
+        for batches in steps():
+            facts = torch.zeros(2, device=parameters[0].device)
+            sums = [torch.zeros_like(parameter, dtype=torch.float32) for parameter in parameters]
+            for states, returns, weights in batches:
+                with torch.enable_grad():
+                    error = ((head(states).float() - returns) ** 2 * weights).sum()
+                    for gathered, gradient in zip(sums, torch.autograd.grad(error, parameters), strict=True):
+                        gathered += gradient
+                facts += torch.stack([error.detach(), weights.sum()])
+            facts = reduce(facts)
+            for parameter, gathered in zip(parameters, sums, strict=True):
+                parameter.grad = (reduce(gathered) / facts[1].clamp(min=1)).to(parameter.dtype)
             optimizer.step()
             optimizer.zero_grad()
             total, count = total + facts[0].item(), count + facts[1].item()
