@@ -52,6 +52,7 @@ class PolicySampler:
         self._collate = collate
         self._precision = precision
         self._ending = Ending(frozenset(encoder.stop_ids), (), encoder.decode)
+        self._banned = sorted(encoder.rows.media_tokens)  # a response must not ask for pictures that are not there
         self._params = SamplingParams(
             n=args.rollout_n,
             temperature=args.rollout_temperature,
@@ -67,7 +68,7 @@ class PolicySampler:
         encoded = [EncodedPrompt(item.prompt, item.request.images) for item in asked]
         with evaluating(model), self._precision():
             prompts = collate_prompts(encoded, self._collate, self._collate.pad_token_id, bare)
-            found = sample(bare, prompts, self._params, seed, self._ending)
+            found = sample(bare, prompts, self._params, seed, self._ending, self._banned)
         return [
             Rollout(item.question.id, item.prompt, item.request.images, tuple(map(_response, completions)))
             for item, completions in zip(asked, found, strict=True)
@@ -80,13 +81,14 @@ class FileSampler:
     Args:
         path: the samples file.
         count: responses for each question.
+        media: tokens that stand for pictures and videos.
 
     Raises:
-        SettingError: a sample has no token ids.
+        SettingError: a sample has no token ids, or asks for a picture.
         FileError: the file cannot be read.
     """
 
-    def __init__(self, path: Path, count: int) -> None:
+    def __init__(self, path: Path, count: int, media: frozenset[int] = frozenset()) -> None:
         self._path = path
         self._count = count
         self._found: dict[str, list[Completion]] = {}
@@ -95,6 +97,8 @@ class FileSampler:
                 raise SettingError(
                     f"{path}: sample {item.id} has no token ids, which endpoints do not tell; sample with hf or vllm."
                 )
+            if media & set(item.completion.token_ids):
+                raise SettingError(f"{path}: sample {item.id} holds a picture's token; remove it.")
             self._found.setdefault(item.request, []).append(item.completion)
 
     def __call__(self, model: nn.Module, asked: Sequence[Asked], seed: int) -> list[Rollout]:

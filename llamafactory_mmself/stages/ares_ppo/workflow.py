@@ -61,7 +61,7 @@ def run_ares_ppo(stage: AresPPOStage, run: RunArguments, callbacks: list[Any]) -
     checkpoint = complete_checkpoint(run.training.resume_from_checkpoint, run.training.output_dir)
     sampler: FileSampler | PolicySampler
     if args.rollout_samples is not None:
-        sampler = FileSampler(Path(args.rollout_samples), args.rollout_n)
+        sampler = FileSampler(Path(args.rollout_samples), args.rollout_n, rows.media_tokens)
     else:
         sampler = PolicySampler(encoder, dense, args, lambda: trainer.compute_loss_context_manager())
     collector = Collector(run, asked, sampler, Rewarder(source, args, encoder.decode), scorer)
