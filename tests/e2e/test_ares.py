@@ -33,7 +33,7 @@ def letters(answers):
     return [[(place + 1, ord(letter) % 7 / 7 - 0.5) for place, letter in enumerate(a.text)] for a in answers]
 
 def vowels(answers):
-    return [[(n + 1, float(letter in "aeiou")) for n, letter in enumerate(a.text)] or [(0, 0.0)] for a in answers]
+    return [[(n + 1, 1.0 if letter in "aeiou" else -1.0) for n, letter in enumerate(a.text)] or [(0, 0.0)] for a in answers]
 
 def some(answers):
     return [None if place == 0 else [(len(a.text), 1.0)] for place, a in enumerate(answers)]
@@ -152,15 +152,16 @@ def test_two_ranks_train_as_one(ppo, train_cli, tmp_path):
         torch.testing.assert_close(tensor, weights[name], atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize("advantage", ["gae", "rloo"])
-def test_a_policy_learns_what_pays(ppo, train, advantage):
+@pytest.mark.slow
+def test_a_policy_learns_what_pays(ppo, train):
     """A random model writes ever more vowels when these are paid for."""
-    changes = {"rollout_n": 8, "rollout_batch_size": 4, "per_device_train_batch_size": 4, "ppo_epochs": 1}
-    changes |= {"finetuning_type": "full", "learning_rate": 3e-3, "num_train_epochs": 16, "kl_coef": 0}
-    warm = {"critic_warmup_epochs": 1 if advantage == "gae" else None}
-    result = train(ppo(reward="own_rewards:vowels", advantage=advantage, **changes, **warm))
+    changes = {"rollout_n": 8, "rollout_batch_size": 4, "per_device_train_batch_size": 4, "ppo_epochs": 2}
+    changes |= {"finetuning_type": "full", "learning_rate": 3e-3, "num_train_epochs": 25, "kl_coef": 0}
+    changes |= {"lr_scheduler_type": "constant"}
+    warm = {"critic_warmup_epochs": None}
+    result = train(ppo(reward="own_rewards:vowels", advantage="rloo", **changes, **warm))
     rewards = result.logged("reward")
-    assert sum(rewards[-3:]) > 1.5 * sum(rewards[:3])
+    assert rewards[-1] > rewards[0] + 10
 
 
 def test_guards_end_the_passes_over_a_buffer(ppo, train):
