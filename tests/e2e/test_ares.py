@@ -33,7 +33,8 @@ def letters(answers):
     return [[(place + 1, ord(letter) % 7 / 7 - 0.5) for place, letter in enumerate(a.text)] for a in answers]
 
 def vowels(answers):
-    return [[(n + 1, 1.0 if letter in "aeiou" else -1.0) for n, letter in enumerate(a.text)] or [(0, 0.0)] for a in answers]
+    pay = lambda letter: 1.0 if letter in "aeiou" else -1.0
+    return [[(n + 1, pay(letter)) for n, letter in enumerate(a.text)] for a in answers]
 
 def some(answers):
     return [None if place == 0 else [(len(a.text), 1.0)] for place, a in enumerate(answers)]
