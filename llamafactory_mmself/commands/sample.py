@@ -127,24 +127,9 @@ def engine_file(path: Path | None, changes: Mapping[str, Any] | None = None) -> 
     Raises:
         EngineError, FileError: naming file and key.
     """
-    from ..files import FileError
-    from ..generate.config import EngineConfig
+    from ..generate.config import read_engine
 
-    values: Any = {}
-    where = "engine"
-    if path is not None:
-        import yaml
-
-        where = str(path)
-        try:
-            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-            raise FileError(f"{path} cannot be read: {error}") from error
-        if not isinstance(values, dict):
-            raise FileError(f"{path}: settings of an engine are expected, one `name: value` a line.")
-    config = EngineConfig.from_dict({**values, **(changes or {})}, where)
-    config.check(where)
-    return config
+    return read_engine(path, changes)
 
 
 def token_limit(options: argparse.Namespace) -> TokenLimit | None:

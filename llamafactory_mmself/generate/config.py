@@ -6,9 +6,13 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
 
+import yaml
+
+from ..files import FileError
 from .types import EngineError
 
 
@@ -120,6 +124,27 @@ class EngineConfig:
     def identity(self) -> dict[str, Any]:
         """The settings that a job's samples depend on; which weights answer is the policy's part."""
         return {name: value for name, value in self.to_dict().items() if name not in PACE}
+
+
+def read_engine(path: Path | None, changes: Mapping[str, Any] | None = None) -> EngineConfig:
+    """An engine's settings from a YAML file, if there is one, and values that override it.
+
+    Raises:
+        EngineError, FileError: naming file and key.
+    """
+    values: Any = {}
+    where = "engine"
+    if path is not None:
+        where = str(path)
+        try:
+            values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+            raise FileError(f"{path} cannot be read: {error}") from error
+        if not isinstance(values, dict):
+            raise FileError(f"{path}: settings of an engine are expected, one `name: value` a line.")
+    config = EngineConfig.from_dict({**values, **(changes or {})}, where)
+    config.check(where)
+    return config
 
 
 def _hint(name: str, known: set[str]) -> str:

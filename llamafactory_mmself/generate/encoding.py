@@ -12,7 +12,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any
 
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from ..data.encode import RowEncoder
 from ..data.questions import IMAGE
@@ -156,6 +156,10 @@ def _inspect(path: str, request: str) -> ImageFact:
             return ImageFact(hashlib.sha256(content).hexdigest(), *image.size)
     except FileNotFoundError as error:
         raise EngineError(f"Request {request!r}: there is no image {path}.") from error
+    except UnidentifiedImageError as error:
+        raise EngineError(
+            f"Request {request!r}: image {path} cannot be read (it is no image). Repair or replace it."
+        ) from error
     except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
         raise EngineError(
             f"Request {request!r}: image {path} cannot be read ({error}). Repair or replace it."

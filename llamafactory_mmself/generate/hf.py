@@ -49,6 +49,23 @@ class HFEngine:
             self.model = bare_model(lf.load_policy(self.parts, _device(config)))
         self.collate = _collator(self.parts, self.model)
 
+    @classmethod
+    def on(cls, model: Any, parts: Any, config: EngineConfig, policy: str) -> HFEngine:
+        """An engine on a model that is loaded already, as it is in training; it should be in evaluation mode.
+
+        Args:
+            model: the transformers model, perhaps with wrappers and adapters around it.
+            parts: `plugin.lf.Inference` with the tokenizer, processor and template that the model is trained with.
+            config: uses `batch_size` and `threads`.
+            policy: what samples say of the weights.
+        """
+        engine = cls.__new__(cls)
+        engine.config, engine.policy, engine.parts = config, policy, parts
+        engine.encoder = prompt_encoder(parts)
+        engine.model = bare_model(model)
+        engine.collate = _collator(parts, engine.model)
+        return engine
+
     def generate(self, requests: Sequence[Request], params: SamplingParams, seed: int) -> list[list[Completion]]:
         """See `Engine.generate`. More requests than `batch_size` are sampled in several batches.
 

@@ -24,6 +24,7 @@ from .sampler import Sampler
 from .settings import cutoff_len, token_limit
 from .sherlock import Sherlock, SherlockRounds
 from .steps import Step
+from .tasks import TaskSteps
 
 
 def make_steps(recipe: Recipe, sampler: Sampler) -> list[Step]:
@@ -34,6 +35,7 @@ def make_steps(recipe: Recipe, sampler: Sampler) -> list[Step]:
     """
     method = _method(recipe, sampler)
     rounds, steps = method.rounds, []
+    tasks = TaskSteps(rounds)
     if recipe.warmup is not None:
         steps += [_warmup(rounds), rounds.train(0, dataset(rounds, 0))]
     for number in range(recipe.iterations + 1):
@@ -43,6 +45,7 @@ def make_steps(recipe: Recipe, sampler: Sampler) -> list[Step]:
             steps.append(rounds.merge(number))
         if recipe.test_data is not None:
             steps += method.evaluation(number)
+        steps += tasks.steps(number)
         if number < recipe.iterations:
             steps += method.learn(number)
     return steps

@@ -14,10 +14,10 @@ from PIL import Image
 
 from ..data.questions import Question
 from ..evaluate.answers import percent, span
-from ..evaluate.charts import DARK, LIGHT, data_url, picture
+from ..evaluate.charts import DARK, LIGHT, data_url
+from ..evaluate.page_style import card, chart, document
 from ..recipes.records import Checked
-from .page_style import CSS
-from .report import LABELS, conditions, figures, points
+from .report import LABELS, conditions, figures, points, task_conditions, task_table
 from .view import CORRECTIONS, IterationView, RunView
 
 
@@ -25,6 +25,7 @@ _SHOWN = 9  # questions
 _SIDE = 320  # pixels of an embedded picture, at most
 _CAPTIONS = {
     "accuracy": "Accuracy on the held-out questions. Bands: 95 % confidence (Wilson).",
+    "tasks": "Tasks, from the bad end of their scale to the good end. Bands: 95 % confidence (bootstrap).",
     "kinds": "Training examples of each kind.",
     "time": "Wall time of the steps.",
 }
@@ -36,15 +37,10 @@ def page(run: RunView) -> str:
     """The page of a run."""
     method = str(run.settings.get("method", ""))
     title = f"{_TITLES.get(method, method)}: {run.folder.resolve().name}"
-    parts = [_head(run, title), _cards(run), _charts(run), _accuracy(run), _questions(run), _examples(run)]
+    parts = [_head(run, title), _cards(run), _charts(run), _accuracy(run), _tasks(run)]
+    parts += [_questions(run), _examples(run)]
     parts.append(_settings(run))
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width, initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{CSS}</style></head><body><main>\n"
-        + "\n".join(part for part in parts if part)
-        + "\n</main></body></html>\n"
-    )
+    return document(title, parts)
 
 
 def _head(run: RunView, title: str) -> str:
@@ -62,38 +58,23 @@ def _cards(run: RunView) -> str:
         score = next(item for item in tested if item.number == view).scores["test"]
         name = "at the start" if view == 0 else f"after iteration {view}"
         note = f"95 %: {span(score.interval)} · {score.unparsed} of {score.n} unparsed"
-        cards.append(_card(f"Test@1 {name}", f"{percent(score.accuracy)} %", note))
+        cards.append(card(f"Test@1 {name}", f"{percent(score.accuracy)} %", note))
     last = tested[-1]
     if last.gain is not None:
         ends = last.gain.interval
         sure = "good" if ends.low > 0 else "bad" if ends.high < 0 else ""
         note = f"points; 95 %: {points(ends.low)} to {points(ends.high)}, paired bootstrap"
-        cards.append(_card("gain", points(last.gain.value), note, sure))
+        cards.append(card("gain", points(last.gain.value), note, sure))
     if "select" in last.scores:
         best = last.scores["select"]
         note = f"95 %: {span(best.interval)} · {best.unparsed} of {best.n} unparsed"
-        cards.append(_card(f"{best.name}, iteration {last.number}", f"{percent(best.accuracy)} %", note))
+        cards.append(card(f"{best.name}, iteration {last.number}", f"{percent(best.accuracy)} %", note))
     return f'<div class="cards">{"".join(cards)}</div>'
-
-
-def _card(label: str, number: str, note: str, state: str = "") -> str:
-    return (
-        f'<div class="card"><div class="label">{escape(label)}</div><div class="number {state}">{escape(number)}</div>'
-        f'<div class="small soft">{escape(note)}</div></div>'
-    )
 
 
 def _charts(run: RunView) -> str:
     light, dark = figures(run, LIGHT), figures(run, DARK)
-    items = []
-    for name in light:
-        sources = [data_url(picture(theme[name], "svg"), "image/svg+xml") for theme in (light, dark)]
-        wide = " wide" if name == "accuracy" else ""
-        items.append(
-            f'<figure class="card{wide}"><picture><source media="(prefers-color-scheme: dark)" srcset="{sources[1]}">'
-            f'<img src="{sources[0]}" alt="{escape(_CAPTIONS[name])}"></picture>'
-            f"<figcaption>{escape(_CAPTIONS[name])}</figcaption></figure>"
-        )
+    items = [chart(light[name], dark[name], _CAPTIONS[name], name == "accuracy") for name in light]
     return f'<h2>Curves</h2><div class="charts">{"".join(items)}</div>' if items else ""
 
 
@@ -111,6 +92,19 @@ def _accuracy(run: RunView) -> str:
     notes = "".join(f'<p class="small soft">{escape(line)}</p>' for line in conditions(run).split("\n"))
     return (
         f'<h2>Accuracy</h2><div class="card"><div class="scroll"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody></table></div></div><p></p>{notes}"
+    )
+
+
+def _tasks(run: RunView) -> str:
+    if not run.tasks:
+        return ""
+    header, rows = task_table(run)
+    head = "".join(f"<th>{escape(title)}</th>" for title in header)
+    body = "".join("<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in row) + "</tr>" for row in rows)
+    notes = "".join(f'<p class="small soft">{escape(line)}</p>' for line in task_conditions(run).split("\n"))
+    return (
+        f'<h2>Tasks</h2><div class="card"><div class="scroll"><table><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody></table></div></div><p></p>{notes}"
     )
 

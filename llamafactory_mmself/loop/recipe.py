@@ -63,6 +63,11 @@ class Evaluation:
         form: how test questions are asked: `cot`, `direct`, `answer` (see-think-answer) or `tagged` (Sherlock); None:
             as in training.
         turns: corrections of each greedy answer, one after the other (sherlock).
+        tasks: tasks of `mmself eval`, answered greedily by each round's model; `TASK=PROMPT` gives one a prompt of its
+            own.
+        tasks_data: folder of their data, one folder a task; None: what MMSELF_BENCHMARKS names.
+        tasks_limit: items of each task; None: all.
+        tasks_judge: YAML of the engine that judges answers, for tasks that need a judge.
     """
 
     samples: int = 0
@@ -71,6 +76,10 @@ class Evaluation:
     spare_agreeing: bool = False
     form: Form | None = None
     turns: int = 0
+    tasks: tuple[str, ...] = ()
+    tasks_data: str | None = None
+    tasks_limit: int | None = None
+    tasks_judge: str | None = None
 
 
 @dataclass(frozen=True)
@@ -239,6 +248,7 @@ def _check_values(recipe: Recipe, where: str) -> None:
     for name in ("iterations", "seed"):
         _check_whole(vars(recipe)[name], 0, f"{where}, key `{name}`")
     _check_sherlock(recipe, where)
+    _check_tasks(recipe.evaluate, where)
     for name in ("train_data", "test_data", "warmup", "online_data"):
         path = vars(recipe)[name]
         if path is not None and not path.is_file():
@@ -259,6 +269,14 @@ def _check_values(recipe: Recipe, where: str) -> None:
     for place, given in trained.items():
         _check_training(given, recipe, f"{where}, `{place}`")
         _check_batch(given, recipe, where, place)
+
+
+def _check_tasks(evaluate: Evaluation, where: str) -> None:
+    given = [name for name in ("tasks_data", "tasks_limit", "tasks_judge") if vars(evaluate)[name] is not None]
+    if given and not evaluate.tasks:
+        raise LoopError(f"{where}, `evaluate`: {', '.join(given)} would do nothing without `tasks`. Remove them.")
+    if evaluate.tasks_limit is not None:
+        _check_whole(evaluate.tasks_limit, 1, f"{where}, key `evaluate.tasks_limit`")
 
 
 def _check_whole(value: Any, least: int, where: str) -> None:

@@ -12,9 +12,10 @@ from typing import Any
 
 from ..evaluate.answers import percent, span, table
 from ..evaluate.charts import LIGHT, Series, Theme, line_chart, save, stacked_bars
-from ..evaluate.stats import Estimate
+from ..evaluate.scales import scale_of
+from ..evaluate.stats import Estimate, Interval
 from ..files import write_json, write_text
-from .view import IterationView, Reported, RunView, read_run
+from .view import IterationView, Reported, RunView, TaskScore, read_run
 
 
 LABELS = {"test": "test", "correct": "corrected", "vote": "majority vote", "select": "self-select", "oracle": "oracle"}
@@ -47,6 +48,8 @@ def text(run: RunView) -> str:
     if run.methods:
         header, rows = accuracy_table(run)
         parts += [table(header, rows), conditions(run)]
+    if run.tasks:
+        parts += [table(*task_table(run)), task_conditions(run)]
     if run.kinds:
         header = ["trained on", *run.kinds, "all"]
         parts.append(table(header, [_kind_row(view, run.kinds) for view in run.iterations if view.kinds]))
@@ -91,11 +94,46 @@ def conditions(run: RunView) -> str:
     return "\n".join(lines)
 
 
+def task_table(run: RunView) -> tuple[list[str], list[list[str]]]:
+    """Header and rows: each round with the headline of each task, its interval and unparsed answers."""
+    first = {task: next(view.tasks[task] for view in run.iterations if task in view.tasks) for task in run.tasks}
+    header = ["iteration"]
+    for task, score in first.items():
+        header += [f"{task} {score.figure}", "95 %", "unparsed"]
+    rows = []
+    for view in run.iterations:
+        row = [f"iter{view.number}"]
+        for task in run.tasks:
+            row += task_cells(view.tasks.get(task))
+        rows.append(row)
+    return header, rows
+
+
+def task_cells(score: TaskScore | None) -> list[str]:
+    """Value, interval and unparsed answers of a task."""
+    if score is None:
+        return ["–", "", ""]
+    scale, ends = scale_of(score.metric, score.figure), score.interval
+    span = "" if ends is None else f"{scale.text(ends.low)}–{scale.text(ends.high)}"
+    return [scale.text(score.value), span, str(score.unparsed)]
+
+
+def task_conditions(run: RunView) -> str:
+    """What the tasks' numbers hold for."""
+    facts = sorted({score.conditions for view in run.iterations for score in view.tasks.values()})
+    compared = (
+        "Intervals: bootstrap over items. To compare rounds in pairs: `mmself report --compare RUN/iter0 RUN/iter1`."
+    )
+    return "\n".join([*facts, compared])
+
+
 def figures(run: RunView, theme: Theme) -> dict[str, Any]:
     """The charts that there are numbers for: accuracy, kinds, time."""
     charts: dict[str, Any] = {}
     if run.methods:
         charts["accuracy"] = line_chart(_series(run), "iteration", "accuracy, %", theme)
+    if run.tasks:
+        charts["tasks"] = line_chart(_task_series(run), "iteration", "headline, % of its scale", theme)
     trained = [view for view in run.iterations if view.kinds]
     if trained:
         parts = {kind: [float(view.kinds.get(kind, 0)) for view in trained] for kind in run.kinds}
@@ -138,6 +176,7 @@ def to_dict(run: RunView) -> dict[str, Any]:
                 "scores": {item.name: asdict(item) for item in view.scores.values()},
                 "gain": None if view.gain is None else asdict(view.gain),
                 "out_of_candidates": view.out_of_candidates,
+                "tasks": {name: asdict(score) for name, score in view.tasks.items()},
                 "kinds": dict(view.kinds),
                 "seconds": dict(view.seconds),
                 "figures": {name: dict(values) for name, values in view.figures.items()},
@@ -163,6 +202,25 @@ def _series(run: RunView) -> list[Series]:
                 tuple(100 * item.accuracy for _, item in found),
                 tuple(100 * item.interval.low for _, item in found),
                 tuple(100 * item.interval.high for _, item in found),
+            )
+        )
+    return lines
+
+
+def _task_series(run: RunView) -> list[Series]:
+    lines = []
+    for task in run.tasks:
+        found = [(view.number, view.tasks[task]) for view in run.iterations if task in view.tasks]
+        scale = scale_of(found[0][1].metric, found[0][1].figure)
+        spans = [item.interval or Interval(item.value, item.value) for _, item in found]
+        ends = [sorted(100 * scale.share(end) for end in (span.low, span.high)) for span in spans]
+        lines.append(
+            Series(
+                f"{task} {found[0][1].figure}",
+                tuple(float(number) for number, _ in found),
+                tuple(100 * scale.share(item.value) for _, item in found),
+                tuple(low for low, _ in ends),
+                tuple(high for _, high in ends),
             )
         )
     return lines

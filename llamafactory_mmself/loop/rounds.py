@@ -26,6 +26,9 @@ from .steps import Step
 from .training import merge, train
 
 
+TASKS = "tasks"  # folder of a round with the results of `evaluate.tasks`
+
+
 @dataclass(frozen=True)
 class Policy:
     """The weights of a round: a model, and an adapter on it or None."""

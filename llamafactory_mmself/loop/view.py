@@ -10,9 +10,11 @@ from pathlib import Path
 from typing import Any
 
 from ..data.questions import Question, read_questions
+from ..evaluate.results import SCORES
 from ..evaluate.stats import Estimate, Interval, bootstrap_gain
 from ..files import FileError, read_json, read_jsonl
 from ..recipes.records import Checked, by_question
+from .rounds import TASKS
 from .sherlock import round_name
 from .steps import LoopError
 
@@ -53,6 +55,31 @@ class Reported:
 
 
 @dataclass(frozen=True)
+class TaskScore:
+    """The headline of a task that a round's model was evaluated on.
+
+    Attributes:
+        task: the task's name.
+        metric: name of the metric.
+        figure: the headline's name.
+        value: in the metric's unit.
+        interval: 95 % confidence, or None.
+        n: items.
+        unparsed: answers that could not be read.
+        conditions: versions of task and metric, for the report.
+    """
+
+    task: str
+    metric: str
+    figure: str
+    value: float
+    interval: Interval | None
+    n: int
+    unparsed: int
+    conditions: str
+
+
+@dataclass(frozen=True)
 class IterationView:
     """A round, as far as it came.
 
@@ -65,6 +92,7 @@ class IterationView:
         examples: a few rows of each kind.
         seconds: step (without the round) -> wall time.
         figures: step -> what it counted.
+        tasks: task -> its score, of `evaluate.tasks`.
         answers: purpose -> question id -> checked answers, of the test questions.
     """
 
@@ -76,6 +104,7 @@ class IterationView:
     examples: Mapping[str, Sequence[Mapping[str, Any]]] = field(default_factory=dict)
     seconds: Mapping[str, float] = field(default_factory=dict)
     figures: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    tasks: Mapping[str, TaskScore] = field(default_factory=dict)
     answers: Mapping[str, Mapping[str, Sequence[Checked]]] = field(default_factory=dict)
 
 
@@ -108,6 +137,11 @@ class RunView:
         if self.settings.get("method") == "sherlock":
             return round_name(number)
         return "start" if number == 0 else ""
+
+    @property
+    def tasks(self) -> list[str]:
+        """All tasks that any round has a score of, in order of first sight."""
+        return list(dict.fromkeys(task for view in self.iterations for task in view.tasks))
 
     @property
     def kinds(self) -> list[str]:
@@ -181,8 +215,29 @@ def _iteration(
         examples=shown,
         seconds={name: float(step["seconds"]) for name, step in own.items()},
         figures={name: step.get("figures", {}) for name, step in own.items()},
+        tasks=_tasks(place / TASKS),
         answers=answers,
     )
+
+
+def _tasks(place: Path) -> dict[str, TaskScore]:
+    found = {}
+    for path in sorted(place.glob(f"*/{SCORES}")):
+        scores = read_json(path)
+        headline = scores["figures"][scores["headline"]]
+        ends = [headline["low"], headline["high"]]
+        spec = scores["metric"]
+        found[scores["task"]] = TaskScore(
+            scores["task"],
+            spec["name"],
+            scores["headline"],
+            float("nan") if headline["value"] is None else headline["value"],
+            None if None in ends else Interval(*ends),
+            scores["n"],
+            scores["unparsed"],
+            f"{scores['task']} v{scores['version']}, metric {spec['name']} v{spec['version']}, n = {scores['n']}",
+        )
+    return found
 
 
 def _reported(item: Mapping[str, Any]) -> Reported:

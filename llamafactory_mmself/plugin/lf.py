@@ -58,6 +58,7 @@ __all__ = [
     "IGNORE_INDEX",
     "CustomSeq2SeqTrainer",
     "DatasetAttr",
+    "Inference",
     "PackedSupervisedDatasetProcessor",
     "SFTDataCollatorWith4DAttentionMask",
     "SaveProcessorCallback",

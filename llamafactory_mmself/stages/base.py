@@ -40,6 +40,43 @@ class RunArguments:
     generating: Any = None
 
 
+def check_eval_tasks(run: RunArguments, given: frozenset[str]) -> None:
+    """Refuses settings of `eval_tasks` that cannot work, for every stage; tasks and data are looked at later.
+
+    Raises:
+        SettingError: naming the setting and the way out.
+    """
+    args = run.stage
+    if not args.eval_tasks:
+        if alone := sorted(name for name in given if name.startswith("eval_tasks_")):
+            raise SettingError(f"{', '.join(alone)} would do nothing without `eval_tasks`. Set both, or neither.")
+        return
+    for name in ("eval_tasks_every", "eval_tasks_limit"):
+        value = getattr(args, name)
+        if value is not None and value < 1:
+            raise SettingError(f"{name} is a number from 1 on; it is {value}.")
+    if not run.training.do_train:
+        raise SettingError("`eval_tasks` is for training; to evaluate a model alone, use `mmself eval`.")
+    from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_enabled
+
+    reasons = {
+        "DeepSpeed ZeRO-3": is_deepspeed_zero3_enabled(),
+        "FSDP": bool(run.training.fsdp) or is_fsdp_enabled(),
+    }
+    for name, used in reasons.items():
+        if used:
+            raise SettingError(
+                f"`eval_tasks` samples from the model in training, and with {name} no rank has all of its weights. "
+                "Train without it (ZeRO-2 does), or run `mmself eval` on the checkpoints."
+            )
+    for name in ("use_unsloth", "use_kt"):
+        if getattr(run.model, name):
+            raise SettingError(
+                f"`eval_tasks` samples with the model's own forward, which `{name}` replaces. Remove one of the two, "
+                "or run `mmself eval` on the checkpoints."
+            )
+
+
 class Stage(Protocol):
     """What the entry-point group `llamafactory.stages` holds.
 
@@ -67,7 +104,41 @@ class Stage(Protocol):
 
 
 @dataclass
-class TreeArguments:
+class EvalTaskArguments:
+    """Arguments of evaluation tasks during training, which every stage has."""
+
+    eval_tasks: str | None = field(
+        default=None,
+        metadata={
+            "help": "Tasks of `mmself eval`, separated by commas, that the model in training answers greedily every "
+            "`eval_tasks_every` steps and after the last one. Their figures are logged as eval_<task>_<figure>; "
+            "answers and scores are in OUTPUT_DIR/eval_tasks/step-<n>. Training itself is the same to the bit. Not "
+            "with ZeRO-3 or FSDP."
+        },
+    )
+    eval_tasks_every: int = field(
+        default=500, metadata={"help": "Optimizer steps between two evaluations on `eval_tasks`."}
+    )
+    eval_tasks_data: str | None = field(
+        default=None,
+        metadata={
+            "help": "Folder of the tasks' data, one folder a task, as for `mmself eval --data`. Default: what "
+            "MMSELF_BENCHMARKS names. Use data that no training row comes from."
+        },
+    )
+    eval_tasks_limit: int | None = field(
+        default=None, metadata={"help": "Items of each task, as for `mmself eval --limit`. Default: all."}
+    )
+    eval_tasks_judge: str | None = field(
+        default=None,
+        metadata={
+            "help": "YAML of the engine that judges answers, for tasks that need a judge, as for `mmself eval`."
+        },
+    )
+
+
+@dataclass
+class TreeArguments(EvalTaskArguments):
     """Arguments that every tree stage has."""
 
     invalid_rows: Literal["error", "drop"] = field(
@@ -123,6 +194,7 @@ class TreeStage(ABC):
 
     def check(self, run: RunArguments, given: frozenset[str]) -> None:
         """See `Stage.check`; refuses what no tree stage can do. Stages with checks of their own do those first."""
+        check_eval_tasks(run, given)
         args = run.stage
         if args.ref_logps not in ("live", "cache"):
             raise SettingError(f"Unknown ref_logps `{args.ref_logps}`; use live or cache.")

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import TrainerCallback
 
 from ..plugin import lf
-from ..tree.attention import FLEX, SDPA, TREE_ATTENTION, flex_failure, set_text_attention, text_attention
+from ..tree.attention import FLEX, NODES, SDPA, TREE_ATTENTION, flex_failure, set_text_attention, text_attention
 from ..tree.batch import Batch
 from ..tree.packed import PackedCollator, unpackable_model, unpackable_tree
 from ..tree.sample import SampleTree
@@ -122,8 +122,10 @@ class ChooseForward(TrainerCallback):
         logger.info_rank0(f"tree_forward: dense. {reason[0].upper()}{reason[1:]}.")
 
     def _attention(self) -> str:
-        """What a packed run attends with: FlexAttention on GPUs, SDPA elsewhere and if the user asks for it."""
+        """What a packed run attends with: FlexAttention on GPUs, or SDPA if the user asks for it; on CPUs by node."""
         device = self._trainer.args.device
+        if device.type == "cpu":
+            return NODES
         if device.type != "cuda" or self._run.model.flash_attn == SDPA:
             return SDPA
         if (failure := flex_failure(device)) is None:

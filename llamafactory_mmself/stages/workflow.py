@@ -25,6 +25,7 @@ from .base import RunArguments, SettingError, TreeStage
 from .collating import StageCollator
 from .dataset import load_tree_dataset
 from .encoding import encoding_fingerprint
+from .evaluation import add_eval_tasks, plotted_tasks
 from .forward import ChooseForward
 from .reference_cache import ReferenceCache, cache_root
 from .reference_key import reference_key
@@ -98,6 +99,7 @@ def run_tree_stage(stage: TreeStage, run: RunArguments, callbacks: list[Any]) ->
     )
     forward = ChooseForward(trainer, run, collator, scorer, [model, reference_model])
     trainer.add_callback(forward)
+    add_eval_tasks(trainer, run, template, tokenizer, processor)
     if run.training.do_train:
         _train(trainer, stage, run, datasets, checkpoint)
     if run.training.do_eval:
@@ -271,4 +273,4 @@ def _train(
     if trainer.is_world_process_zero() and run.finetuning.plot_loss:
         evaluated = datasets.get("eval_dataset")
         names = [f"eval_{name}_loss" for name in evaluated] if isinstance(evaluated, dict) else ["eval_loss"]
-        lf.plot_loss(run.training.output_dir, keys=["loss", *stage.plotted(run), *names])
+        lf.plot_loss(run.training.output_dir, keys=["loss", *stage.plotted(run), *names, *plotted_tasks(run)])

@@ -19,13 +19,19 @@ from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
+from .node_attention import TreeNodes, node_forward
+
 
 SDPA = "sdpa"
 #: Our own implementation: FlexAttention for packed batches, SDPA for dense ones.
 FLEX = "flex_tree"
+#: Our own: SDPA node by node for packed batches, SDPA for dense ones.
+NODES = "node_tree"
 
-#: Attention implementations that take a tree's mask.
-TREE_ATTENTION = (SDPA, FLEX)
+#: Attention implementations that take a tree.
+TREE_ATTENTION = (SDPA, FLEX, NODES)
+#: Those of them that leave out what the tree hides.
+SKIPPING = (FLEX, NODES)
 
 
 def tree_mask(ends: Tensor) -> Tensor:
@@ -92,6 +98,8 @@ def flex_tree_forward(
 
 AttentionInterface.register(FLEX, flex_tree_forward)
 AttentionMaskInterface.register(FLEX, sdpa_mask)
+AttentionInterface.register(NODES, node_forward)
+AttentionMaskInterface.register(NODES, sdpa_mask)
 
 
 def attention_input(bare: Any, ends: Tensor) -> Tensor | BlockMask:
@@ -103,6 +111,8 @@ def attention_input(bare: Any, ends: Tensor) -> Tensor | BlockMask:
     implementation = text_attention(bare)
     if implementation not in TREE_ATTENTION:
         raise RuntimeError(f"Packed trees need one of {', '.join(TREE_ATTENTION)}; the model runs {implementation}.")
+    if implementation == NODES:
+        return TreeNodes.of(ends)
     return block_mask(ends) if implementation == FLEX else tree_mask(ends)
 
 

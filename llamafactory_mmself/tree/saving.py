@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .attention import FLEX
+from .attention import SKIPPING
 from .batch import Batch, DenseCollator, dense_rows, padded
 from .packed import PackedCollator, PackedTree, unpackable_tree
 from .sample import SampleTree
@@ -84,7 +84,7 @@ class CostModel:
         heads, hidden = text.num_attention_heads, text.hidden_size
         size = text.to_dict().get("head_dim") or hidden // heads
         weights = 2 * hidden * size * (heads + text.num_key_value_heads) + 3 * hidden * text.intermediate_size
-        return cls(ATTENTION_SLOWNESS * 2 * heads * size / weights, attention == FLEX)
+        return cls(ATTENTION_SLOWNESS * 2 * heads * size / weights, attention in SKIPPING)
 
     def saving(self, trees: Sequence[SampleTree]) -> Saving:
         """Counts both layouts of a batch."""

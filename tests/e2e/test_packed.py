@@ -87,5 +87,5 @@ def test_plain_attention_is_kept_unless_packing_is_asked_for(settings, train, to
     plain = train(settings(flash_attn="disabled"))
     assert "`flash_attn: disabled` asks for plain attention" in told[0]
     found = train(settings(flash_attn="disabled", tree_forward="packed"))
-    assert told[1] == "The decoder's attention is `sdpa` now: `eager` takes no tree's mask."
+    assert told[1] == "The decoder's attention is `node_tree` now: `eager` takes no tree's mask."
     assert found.losses == pytest.approx(plain.losses, abs=1e-5)

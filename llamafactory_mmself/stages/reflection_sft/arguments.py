@@ -6,9 +6,11 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ..base import EvalTaskArguments
+
 
 @dataclass
-class ReflectionSFTArguments:
+class ReflectionSFTArguments(EvalTaskArguments):
     """Arguments of stage `reflection_sft`. Everything else is as in LLaMA-Factory's `sft`."""
 
     kind_weights: str | None = field(

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from importlib.util import find_spec
 from typing import Any
 
-from ..base import RunArguments, SettingError
+from ..base import RunArguments, SettingError, check_eval_tasks
 
 
 #: LLaMA-Factory keys that supervised training never looks at.
@@ -102,6 +102,7 @@ def check_settings(run: RunArguments, given: frozenset[str] = frozenset()) -> No
     Raises:
         SettingError: naming the settings and the way out.
     """
+    check_eval_tasks(run, given)
     run.stage.kind_weights = parse_kind_weights(run.stage.kind_weights)
     if run.stage.kind_weights is not None:
         _check_weights(run)

@@ -8,6 +8,7 @@ from typing import Any
 from ...plugin import lf
 from ...tree.unwrap import bare_model
 from ..base import RunArguments, SettingError
+from ..evaluation import add_eval_tasks, plotted_tasks
 from ..workflow import complete_checkpoint
 from .collator import KindCollator
 from .pairs import groups_of
@@ -47,9 +48,11 @@ class _Parts:
         self._kinds: Kinds
         self._weights: tuple[float, ...] | None = None
         self._groups: list[list[int]] | None = None
+        self._template: Any = None
 
     def get_dataset(self, template: Any, *args: Any, stage: str, **modules: Any) -> dict[str, Any]:
         """In the place of LLaMA-Factory's `get_dataset`."""
+        self._template = template
         datasets, self._kinds = load_rows(self._run, template, modules)
         table = table_of_weights(self._run.stage.kind_weights, self._kinds.names, set(self._kinds.present))
         of_rows = {
@@ -72,13 +75,16 @@ class _Parts:
 
     def make_trainer(self, **kwargs: Any) -> ReflectionTrainer:
         """In the place of LLaMA-Factory's trainer."""
-        return ReflectionTrainer(extras=Extras(self._run, self._kinds.names, self._weights, self._groups), **kwargs)
+        extras = Extras(self._run, self._kinds.names, self._weights, self._groups)
+        trainer = ReflectionTrainer(extras=extras, **kwargs)
+        add_eval_tasks(trainer, self._run, self._template, kwargs["tokenizer"], kwargs["processor"])
+        return trainer
 
     def plot_loss(self, folder: str, keys: list[str]) -> None:
         """In the place of LLaMA-Factory's `plot_loss`: the losses by kind as well."""
         kinds = sorted(self._kinds.present) if self._kinds.told_apart else []
         by_kind = [f"{key}_{kind}" for key in keys if key.endswith("loss") for kind in kinds]
-        lf.plot_loss(folder, keys=[*keys, *by_kind])
+        lf.plot_loss(folder, keys=[*keys, *by_kind, *plotted_tasks(self._run)])
 
 
 def _groups(rows: Any) -> list[list[int]]:

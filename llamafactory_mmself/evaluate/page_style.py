@@ -1,5 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
-"""The style sheet of a run's page, for light and for dark screens."""
+"""What all pages share: the frame, cards and charts, and a style sheet for light and for dark screens.
+
+A page is one HTML file that needs nothing else: no scripts, no requests, pictures inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from html import escape
+from typing import Any
+
+from .charts import data_url, picture
+
 
 CSS = """
 :root { color-scheme: light dark; --page: #f5f6f9; --card: #ffffff; --ink: #1c2330; --soft: #5c6675; --line: #e1e5ec;
@@ -57,3 +69,33 @@ pre { margin: 8px 0 0; padding: 12px 14px; border-radius: 8px; background: var(-
 .tag { display: inline-block; font-size: .8rem; font-weight: 600; padding: 1px 9px; border-radius: 999px;
   color: var(--accent); border: 1px solid currentColor; margin-right: 8px; }
 """
+
+
+def document(title: str, parts: Iterable[str]) -> str:
+    """A whole page; parts are HTML, empty ones are left out."""
+    return (
+        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{CSS}</style></head><body><main>\n"
+        + "\n".join(part for part in parts if part)
+        + "\n</main></body></html>\n"
+    )
+
+
+def card(label: str, number: str, note: str, state: str = "") -> str:
+    """A large number with a label above and a note below; `state` is `good`, `bad` or nothing."""
+    return (
+        f'<div class="card"><div class="label">{escape(label)}</div><div class="number {state}">{escape(number)}</div>'
+        f'<div class="small soft">{escape(note)}</div></div>'
+    )
+
+
+def chart(light: Any, dark: Any, caption: str, wide: bool = False) -> str:
+    """A matplotlib figure in both themes, as a part of the page."""
+    sources = [data_url(picture(figure, "svg"), "image/svg+xml") for figure in (light, dark)]
+    return (
+        f'<figure class="card{" wide" if wide else ""}"><picture>'
+        f'<source media="(prefers-color-scheme: dark)" srcset="{sources[1]}">'
+        f'<img src="{sources[0]}" alt="{escape(caption)}"></picture>'
+        f"<figcaption>{escape(caption)}</figcaption></figure>"
+    )
