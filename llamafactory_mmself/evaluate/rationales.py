@@ -1,67 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Rationales against references, and accuracy by kind of question (ScienceQA, arXiv 2209.09513)."""
+"""Figures of questions and samples for `mmself build ares report`, computed by the metrics of benchmarks."""
 
 from __future__ import annotations
 
-import math
-import re
-from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from statistics import fmean
 
 from ..data.questions import Question
+from .metrics.accuracy import scienceqa_kinds
+from .metrics.base import PARSED, Answer, Item
+from .metrics.rationale import Embedder, TextOverlap
 from .stats import Interval, wilson
 
 
-Embed = Callable[[Sequence[str]], Sequence[Sequence[float]]]
-
-_BLANK = re.compile(r"[\s.]+")
-_SUBJECTS = ("natural science", "social science", "language science")
-
-
-def bleu(reference: str, prediction: str, order: int) -> float:
-    """BLEU of one pair with equal weights up to an order (Papineni et al. 2002), from 0 to 1, without smoothing.
-
-    Tokens are parted by blanks and full stops. 0 where some order has no match.
-    """
-    wanted, found = _words(reference), _words(prediction)
-    if not found:
-        return 0.0
-    logs = []
-    for size in range(1, order + 1):
-        ours, theirs = _grams(found, size), _grams(wanted, size)
-        matches = sum(min(count, theirs[gram]) for gram, count in ours.items())
-        if not matches:
-            return 0.0
-        logs.append(math.log(matches / sum(ours.values())))
-    brevity = min(0.0, 1 - len(wanted) / len(found))
-    return math.exp(brevity + fmean(logs))
-
-
-def rouge_l(reference: str, prediction: str) -> float:
-    """F1 of the longest common subsequence of words (Lin, 2004), from 0 to 1."""
-    wanted, found = _words(reference), _words(prediction)
-    if not wanted or not found:
-        return 0.0
-    best = [0] * (len(found) + 1)
-    for word in wanted:
-        diagonal = 0
-        for place, other in enumerate(found, start=1):
-            diagonal, best[place] = best[place], diagonal + 1 if word == other else max(best[place], best[place - 1])
-    return 2 * best[-1] / (len(wanted) + len(found))
+#: Kinds of the metric `scienceqa`, by their names in the report, where these differ.
+_NAMES = {"text": "has_text", "image": "has_image"}
+KINDS = (
+    *("natural", "social", "language", "has_text", "has_image", "no_context"),
+    *("grade_1_6", "grade_7_12", "average"),
+)
 
 
 @dataclass(frozen=True)
 class Overlap:
-    """Means over the pairs that have a reference.
+    """Means over the pairs that have a reference; see the metric `text_overlap`.
 
     Attributes:
         pairs: how many there are.
         empty: predictions without a word; they count as 0.
         bleu1: from 0 to 1, as the others.
-        bleu4: see `bleu`.
-        rouge_l: see `rouge_l`.
+        bleu4: BLEU of n-grams up to four words.
+        rouge_l: F1 of the longest common subsequences' words.
         similarity: cosine of sentence embeddings; None without an embedder.
     """
 
@@ -73,32 +42,34 @@ class Overlap:
     similarity: float | None
 
 
-def overlap(references: Mapping[str, str], predictions: Mapping[str, str], embed: Embed | None = None) -> Overlap:
+def overlap(
+    references: Mapping[str, str], predictions: Mapping[str, str], embedder: Embedder | str | None = None
+) -> Overlap:
     """Compares rationales with references, by question.
 
     Args:
-        references: those without a word are passed over.
+        references: empty ones are passed over.
         predictions: one without a reference is passed over.
-        embed: texts to vectors, such as a sentence-transformers model's `encode`.
+        embedder: see `TextOverlap`.
 
     Raises:
         ValueError: no pair is left.
     """
-    names = [name for name in predictions if _words(references.get(name, ""))]
-    if not names:
+    pairs = {name: (references[name], text) for name, text in predictions.items() if references.get(name, "").strip()}
+    if not pairs:
         raise ValueError("No rationale has a reference to be compared with.")
-    pairs = [(references[name], predictions[name]) for name in names]
-    similarity = None
-    if embed is not None:
-        vectors = (embed([text for text, _ in pairs]), embed([text for _, text in pairs]))
-        similarity = fmean(_cosine(one, other) for one, other in zip(*vectors, strict=True))
+    metric = TextOverlap(embedder)
+    columns = metric.columns(
+        [Answer(Item(name, "", (), {"reference": wanted}), text) for name, (wanted, text) in pairs.items()]
+    )
+    figures = {name: value / 100 for name, value in metric.figures(columns).items()}
     return Overlap(
         pairs=len(pairs),
-        empty=sum(not _words(text) for _, text in pairs),
-        bleu1=fmean(bleu(*pair, 1) for pair in pairs),
-        bleu4=fmean(bleu(*pair, 4) for pair in pairs),
-        rouge_l=fmean(rouge_l(*pair) for pair in pairs),
-        similarity=similarity,
+        empty=len(pairs) - int(columns[PARSED].sum()),
+        bleu1=figures["bleu1"],
+        bleu4=figures["bleu4"],
+        rouge_l=figures["rouge_l"],
+        similarity=figures.get("similarity"),
     )
 
 
@@ -127,38 +98,9 @@ def by_kind(questions: Sequence[Question], correct: Mapping[str, bool]) -> dict[
         questions: with `subject`, `grade` and `hint` among their further fields.
         correct: question -> whether its answer is right; unparsed answers are wrong.
     """
-    groups: dict[str, list[bool]] = {}
-    names = ["natural", "social", "language", "has_text", "has_image", "no_context"]
-    names += ["grade_1_6", "grade_7_12", "average"]
+    groups: dict[str, list[bool]] = {name: [] for name in KINDS}
     for question in questions:
         if question.id in correct:
-            for kind in _kinds(question):
-                groups.setdefault(kind, []).append(correct[question.id])
-    return {name: Share(sum(groups.get(name, ())), len(groups.get(name, ()))) for name in names}
-
-
-def _kinds(question: Question) -> list[str]:
-    extra = question.extra
-    kinds = ["average"]
-    if extra.get("subject") in _SUBJECTS:
-        kinds.append(str(extra["subject"]).partition(" ")[0])
-    kinds += ["has_text"] * bool(extra.get("hint")) + ["has_image"] * bool(question.images)
-    kinds += ["no_context"] * (not extra.get("hint") and not question.images)
-    grade = str(extra.get("grade", "")).removeprefix("grade")
-    if grade.isdigit():
-        kinds.append("grade_1_6" if int(grade) <= 6 else "grade_7_12")
-    return kinds
-
-
-def _words(text: str) -> list[str]:
-    return [word for word in _BLANK.split(text) if word]
-
-
-def _grams(words: Sequence[str], size: int) -> Counter[tuple[str, ...]]:
-    return Counter(tuple(words[place : place + size]) for place in range(len(words) - size + 1))
-
-
-def _cosine(one: Sequence[float], other: Sequence[float]) -> float:
-    product = sum(a * b for a, b in zip(one, other, strict=True))
-    lengths = math.sqrt(sum(a * a for a in one) * sum(b * b for b in other))
-    return float(product / lengths) if lengths else 0.0
+            for kind in (*scienceqa_kinds(question.extra, bool(question.images)), "average"):
+                groups.get(_NAMES.get(kind, kind), []).append(correct[question.id])
+    return {name: Share(sum(right), len(right)) for name, right in groups.items()}

@@ -107,20 +107,6 @@ def bootstrap_gains(
     return Interval(float(low), float(high))
 
 
-def bootstrap_mean(values: Sequence[float], draws: int = 10_000, seed: int = 0, level: float = 0.95) -> Estimate:
-    """Mean with the percentile interval of a bootstrap over questions.
-
-    Raises:
-        StatsError: there are no values.
-    """
-    _check_level(level)
-    if not values:
-        raise StatsError("A bootstrap needs at least one value.")
-    means = _drawn_means(np.asarray(values, dtype=np.float64), draws, np.random.default_rng(seed))
-    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
-    return Estimate(fmean(values), Interval(float(low), float(high)))
-
-
 def mean_over_seeds(values: Sequence[float], level: float = 0.95) -> Estimate:
     """Mean with Student's t interval, for one value a seed.
 
@@ -146,7 +132,7 @@ def _differences(before: Sequence[bool], after: Sequence[bool], run: int) -> npt
 
 
 def _drawn_means(
-    differences: npt.NDArray[np.int8] | npt.NDArray[np.float64], draws: int, random: np.random.Generator
+    differences: npt.NDArray[np.int8], draws: int, random: np.random.Generator
 ) -> npt.NDArray[np.float64]:
     """Means of `draws` samples with replacement, each as large as the original."""
     size = len(differences)

@@ -15,7 +15,7 @@ from typing import Any, Literal
 
 from .. import verify
 from ..data.questions import Question
-from ..files import read_jsonl, write_jsonl
+from ..files import write_jsonl
 from ..generate.requests import filled
 from ..generate.teacher import Corrected, Lesson, Scored, Teacher
 from ..generate.types import Request, Sample
@@ -241,17 +241,6 @@ def captioned(questions: Sequence[Question], samples: Sequence[Sample]) -> list[
         else question
         for question in questions
     ]
-
-
-def read_captions(path: Path) -> dict[str, str]:
-    """Captions by question, of a JSONL file with `id` and `caption` or a published JSON with `captions`."""
-    from ..files import read_json
-
-    if path.suffix == ".jsonl":
-        return {str(row["id"]): str(row["caption"]) for row in read_jsonl(path)}
-    values = read_json(path)
-    found: Mapping[str, Any] = values.get("captions", values) if isinstance(values, dict) else {}
-    return {str(name): str(text) for name, text in found.items()}
 
 
 def _pairs(questions: Sequence[Question], samples: Iterable[Sample]) -> Iterator[tuple[Question, Sample]]:

@@ -96,7 +96,7 @@ def test_geoqa_prompts_get_their_answers_by_id(geoqa):
         ),
         ({"id": "train-0"}, r"row train-0, field `id`: this id comes twice"),
         ({"image": "train-9.png"}, r"row 1, field `image`: there is no picture 'train-9.png' in .*--images"),
-        ({"choices": None}, r"row 1, field `choices`: a list of at least two options is expected, found None"),
+        ({"choices": None}, r"row 1, field `choices`: a list of 2 or more texts is expected, found None"),
         ({"question": " "}, r"row 1, field `question`: a text is expected"),
         ({"id": None}, r"row 1, field `id`: a text is expected"),
     ],

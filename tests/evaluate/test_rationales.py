@@ -7,12 +7,13 @@ from string import ascii_uppercase
 import pytest
 
 from llamafactory_mmself.data.questions import Question
-from llamafactory_mmself.evaluate.rationales import bleu, by_kind, overlap, rouge_l
-from llamafactory_mmself.evaluate.stats import StatsError, bootstrap_mean
-from llamafactory_mmself.evaluate.win_rate import FORM, PLACEHOLDERS, win_rate
+from llamafactory_mmself.evaluate.metrics import metric
+from llamafactory_mmself.evaluate.metrics.base import Answer, Item
+from llamafactory_mmself.evaluate.metrics.judged import joined
+from llamafactory_mmself.evaluate.metrics.rationale import bleu, rouge_l
+from llamafactory_mmself.evaluate.rationales import by_kind, overlap
 from llamafactory_mmself.generate.judge import Judge
 from llamafactory_mmself.generate.types import Completion
-from llamafactory_mmself.prompts import load_prompt
 
 
 @pytest.fixture(scope="module")
@@ -30,8 +31,8 @@ def test_published_overlap(golden):
 
 def test_overlap_of_a_set():
     references = {"a": "The cat sat on the mat.", "b": "", "c": "A dog."}
-    found = overlap(references, {"a": "The cat sat on the mat.", "b": "x", "c": ""}, embed=lambda t: [[1.0]] * len(t))
-    assert (found.pairs, found.empty, found.bleu4, found.rouge_l, found.similarity) == (2, 1, 0.5, 0.5, 1.0)
+    found = overlap(references, {"a": "The cat sat on the mat.", "b": "x", "c": ""}, lambda t: [[1.0]] * len(t))
+    assert (found.pairs, found.empty, found.bleu4, found.rouge_l, found.similarity) == (2, 1, 0.5, 0.5, 0.5)
     with pytest.raises(ValueError, match="reference"):
         overlap({}, {"a": "x"})
 
@@ -68,39 +69,38 @@ class Prefers:
         found = []
         for request in requests:
             text = request.messages[0].content
-            first, second = text.split("Reasoning A:\n")[1].split("\nWhich reasoning")[0].split("\nReasoning B:\n")
+            first, second = (
+                text.split("Explanation A:\n")[1].split("\nWhich explanation")[0].split("\nExplanation B:\n")
+            )
             better = "A" if len(first) > len(second) else "B" if len(second) > len(first) else "tie"
             found.append([Completion(f"Because.\nChoice: {self.always or better}", (), "stop")])
         return found
 
 
-def judge(**options):
-    return Judge(Prefers(**options), load_prompt(None, "judge_pair.txt", PLACEHOLDERS), FORM)
-
-
-QUESTIONS = [Question(name, "Why?", "A", (), ("x", "y")) for name in "abcd"]
+def win_rates(ours, theirs, always=None):
+    """The figures of the metric for the rationales of two models, and how many of them could be judged."""
+    scorer = metric("win_rate")
+    items = {name: Item(name, "Why?", (), {"baseline": theirs[name]}) for name in ours}
+    judge = Judge(Prefers(always), scorer.rubric(), scorer.form)
+    answers = [
+        Answer(item, ours[name], joined([reply.text for reply in judge.ask(list(scorer.questions(item, ours[name])))]))
+        for name, item in items.items()
+    ]
+    columns = scorer.columns(answers)
+    return scorer.figures(columns), columns["parsed"].sum()
 
 
 def test_win_rates():
     ours = {"a": "long text", "b": "same", "c": "x", "d": "longer text"}
     theirs = {"a": "x", "b": "same", "c": "long text", "d": "x"}
-    found = win_rate(QUESTIONS, ours, theirs, judge())
-    assert (found.wins, found.ties, found.losses, found.unparsed, found.swapped) == (2, 1, 1, 0, 0)
-    assert found.rate.value == 0.625
-    assert found.rate.value in found.rate.interval
+    figures, parsed = win_rates(ours, theirs)
+    assert (figures["win"], figures["tie"], figures["lose"], parsed) == (50, 25, 25, 4)
+    assert figures["win_rate"] == 62.5
 
 
 def test_a_judge_of_places_wins_nothing():
     texts = dict.fromkeys("abcd", "x")
-    found = win_rate(QUESTIONS, texts, texts, judge(always="A"))
-    assert (found.wins, found.ties, found.swapped) == (0, 4, 4)
-    with pytest.raises(StatsError):
-        win_rate(QUESTIONS, texts, texts, judge(always="perhaps"))
-
-
-def test_bootstrap_of_a_mean():
-    found = bootstrap_mean([0.0, 1.0] * 50)
-    assert found.value == 0.5
-    assert found.interval.low < 0.5 < found.interval.high
-    with pytest.raises(StatsError):
-        bootstrap_mean([])
+    figures, _ = win_rates(texts, texts, always="A")
+    assert (figures["win"], figures["tie"]) == (0, 100)
+    _, parsed = win_rates(texts, texts, always="perhaps")
+    assert parsed == 0

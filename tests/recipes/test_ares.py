@@ -121,9 +121,7 @@ def test_scores_are_written_and_read(tmp_path):
     assert [item.scores for item in ready.score(lessons)] == [item.scores for item in exact().score(lessons)]
 
 
-def test_captions_become_context(tmp_path):
+def test_captions_become_context():
     (first, second) = ares.captioned(QUESTIONS, [sample("q2", "Some\nice.")])
     assert first == QUESTIONS[0]
     assert second.context == "Some ice."
-    (tmp_path / "captions.json").write_text('{"captions": {"q1": "A bowl."}}')
-    assert ares.read_captions(tmp_path / "captions.json") == {"q1": "A bowl."}

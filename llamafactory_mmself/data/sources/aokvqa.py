@@ -9,11 +9,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Mapping
-from string import ascii_uppercase
 from typing import Any
 
 from ..questions import Question
-from .layout import Fail, Layout, Options, RowError, each, options_of, rows_of, text_of
+from .layout import Fail, Layout, Options, RowError, each, options_of, place_of, rows_of, text_of
 
 
 SPLITS = ("train", "dev", "val")
@@ -24,7 +23,7 @@ DEV_SHARE = 20
 def read(layout: Layout, split: str, options: Options) -> Iterator[Question | RowError]:
     """Yields the questions of a split; `train` leaves those of `dev` out."""
     official = "train" if split == "dev" else split
-    file = layout.find([f"{root}aokvqa_v1p0_{official}.json" for root in ("", "aokvqa/", "annotations/")])
+    file = layout.find([f"{root}aokvqa_v1p0_{official}.json" for root in ("", "*/")])
 
     def build(_: int | str, row: Any, fail: Fail) -> Question | None:
         name = text_of(row, "question_id", fail)
@@ -41,15 +40,12 @@ def _is_dev(name: str) -> bool:
 
 def _row(layout: Layout, name: str, row: Mapping[str, Any], fail: Fail) -> Question:
     choices = options_of(row, fail)
-    answer = row.get("correct_choice_idx")
-    if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(choices):
-        raise fail("correct_choice_idx", f"{answer!r} is no place among {len(choices)} options.", "no key")
+    answer = place_of(row, "correct_choice_idx", choices, fail)
     number = row.get("image_id")
     if not isinstance(number, int):
         raise fail("image_id", f"a number is expected, found {number!r}.", "no picture")
     image = layout.picture(f"{number:012d}.jpg", FOLDERS, fail)
     rationales = [str(text) for text in row.get("rationales") or ()]
     extra: dict[str, Any] = {"rationales": rationales, "solution": " ".join(rationales)} if rationales else {}
-    if row.get("direct_answers"):
-        extra["direct_answers"] = row["direct_answers"]
-    return Question(name, text_of(row, "question", fail), ascii_uppercase[answer], (image,), choices, extra)
+    extra |= {field: row[field] for field in ("direct_answers", "difficult_direct_answer") if row.get(field)}
+    return Question(name, text_of(row, "question", fail), answer, (image,), choices, extra)

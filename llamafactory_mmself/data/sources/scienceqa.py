@@ -1,22 +1,36 @@
 # SPDX-License-Identifier: Apache-2.0
 """ScienceQA (Lu et al. 2022): `problems.json`, objects by id, and `pid_splits.json`; half of the rows have a picture.
 
-Pictures are `<id>/image.png`, in the folder itself, in `images`, or in `images/<split>`. Captions, `captions.json`
-with `{"captions": {id: text}}` or a flat object, become part of the context.
+Pictures are `<id>/image.png`, in the folder itself, in `images`, or in a split's folder below one of these. Captions,
+`captions.json` with `{"captions": {id: text}}` or a flat object, become part of the context.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from string import ascii_uppercase
 from typing import Any
 
 from ..questions import Question
-from .layout import Fail, Layout, MissingFile, Options, RowError, SourceError, each, options_of, table_of, text_of
+from .layout import (
+    Fail,
+    Layout,
+    MissingFile,
+    Options,
+    RowError,
+    SourceError,
+    each,
+    options_of,
+    place_of,
+    table_of,
+    text_of,
+)
 
 
 SPLITS = ("train", "val", "test", "trainval", "minitrain", "minival", "minitest")
-ROOTS = ("", "data/scienceqa/")
+ROOTS = ("", "data/scienceqa/", "data/")
+FOLDERS = tuple(
+    f"{root}{split}" for root in ("images/", "", "data/scienceqa/images/") for split in ("", "train", "val", "test")
+)
 KEPT = ("hint", "lecture", "solution", "subject", "grade", "topic", "category", "skill", "task")
 
 
@@ -39,17 +53,14 @@ def _row(layout: Layout, name: str, row: Any, captions: Mapping[str, Any], fail:
     if not isinstance(row, Mapping):
         raise fail("", "pid_splits.json names this id, and there is no such object.", "no object")
     choices = options_of(row, fail)
-    answer = row.get("answer")
-    if not isinstance(answer, int) or isinstance(answer, bool) or not 0 <= answer < len(choices):
-        raise fail("answer", f"{answer!r} is no place among {len(choices)} options.", "key not among the options")
+    answer = place_of(row, "answer", choices, fail)
     images: tuple[str, ...] = ()
     if row.get("image"):
-        folders = ("images", *(f"{root}{part}" for root in ("images/", "") for part in ("train", "val", "test")))
-        images = (layout.picture(f"{name}/{row['image']}", folders, fail),)
+        images = (layout.picture(f"{name}/{row['image']}", FOLDERS, fail),)
     extra = {field: row[field] for field in KEPT if row.get(field)}
     if caption := str(captions.get(name) or "").strip():
         extra["caption"] = caption
-    return Question(name, text_of(row, "question", fail), ascii_uppercase[answer], images, choices, extra)
+    return Question(name, text_of(row, "question", fail), answer, images, choices, extra)
 
 
 def _captions(layout: Layout) -> Mapping[str, Any]:

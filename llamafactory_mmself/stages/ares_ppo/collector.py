@@ -178,7 +178,7 @@ class Collector:
                 steps,
                 epochs=args.critic_warmup_epochs,
                 learning_rate=args.critic_warmup_lr,
-                reduce=trainer._sum_over_ranks,
+                reduce=trainer.sum_over_ranks,
             )
         self.scorer.keep_states, self.scorer.states = False, None
         logger.info_rank0(f"The critic's error in its warm-up: {', '.join(f'{loss:.4f}' for loss in losses)}.")

@@ -10,9 +10,9 @@ from typing import Any, Protocol
 
 from torch import nn
 
-from ...generate.decoding import Ending, sample
+from ...generate.decoding import Ending
 from ...generate.encoding import EncodedPrompt, PromptEncoder
-from ...generate.hf import collate_prompts
+from ...generate.hf import sample_prompts
 from ...generate.jobs import read_samples
 from ...generate.types import Completion, SamplingParams
 from ...tree.batch import DenseCollator
@@ -67,8 +67,7 @@ class PolicySampler:
         bare = bare_model(model)
         encoded = [EncodedPrompt(item.prompt, item.request.images) for item in asked]
         with evaluating(model), self._precision():
-            prompts = collate_prompts(encoded, self._collate, self._collate.pad_token_id, bare)
-            found = sample(bare, prompts, self._params, seed, self._ending, self._banned)
+            found = sample_prompts(bare, encoded, self._collate, self._params, seed, self._ending, self._banned)
         return [
             Rollout(item.question.id, item.prompt, item.request.images, tuple(map(_response, completions)))
             for item, completions in zip(asked, found, strict=True)

@@ -17,7 +17,7 @@ from ...plugin import lf
 from ...tree.batch import Batch
 from ...tree.scores import ScoreTable
 from ...tree.unwrap import bare_model
-from ..trainer import MetricSums, TreeTrainer, _select
+from ..trainer import MetricSums, TreeTrainer, selected
 from .buffer import Buffer
 from .collector import TOLERANCES, Collector
 from .critic import critic_apart, load_critic, save_critic, without_critic
@@ -69,7 +69,7 @@ class AresPPOTrainer(TreeTrainer):
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor:
         """Tokens of all ranks and micro-batches of a step."""
         counts = [batch["side"]["tokens"][batch["valid"]].sum() for batch in batch_samples]
-        return self._sum_over_ranks(sum(counts, torch.zeros((), device=device)))
+        return self.sum_over_ranks(sum(counts, torch.zeros((), device=device)))
 
     def prepared(self, batch: Batch) -> Batch:
         """A batch on the device, with what is known about its pictures."""
@@ -92,7 +92,7 @@ class AresPPOTrainer(TreeTrainer):
     def score(self, model: nn.Module, batch: Batch) -> tuple[ScoreTable, ScoreTable | None]:
         """The policy alone: the reference has had its say when the buffer was annotated."""
         batch = self._features.lend(model, batch)
-        return _select(self._scorer(model, batch), batch["valid"]), None
+        return selected(self._scorer(model, batch), batch["valid"]), None
 
     def batch_loss(self, model: nn.Module, batch: Batch) -> LossOutput:
         """See `TreeTrainer.batch_loss`; what the guards look at is added up."""
@@ -102,7 +102,7 @@ class AresPPOTrainer(TreeTrainer):
 
     def after_step(self) -> None:
         """Ends the passes over the buffer if the policy has gone too far, or its entropy is too low."""
-        means, args = self._step.pop(self._sum_over_ranks), self._run.stage
+        means, args = self._step.pop(self.sum_over_ranks), self._run.stage
         if self.place.number == 0 and self.place.batch == self.shape.accumulation:
             self._check_first(means)
         reasons = []

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -105,12 +106,12 @@ def run_shape(run: RunArguments, questions: int) -> Shape:
     if training.max_steps <= 0:
         return shape
     steps = shape.passes * shape.batches // shape.accumulation
-    return Shape(**{**vars(shape), "rounds": math.ceil(training.max_steps / steps)})
+    return replace(shape, rounds=math.ceil(training.max_steps / steps))
 
 
 def _sketches(asked: Sequence[Asked], run: RunArguments, tokenizer: Any) -> Sketches:
     letters = [tokenizer.encode(letter, add_special_tokens=False)[-1] for letter in "abcdefghijklmnopqrstuvwxyz"]
-    return Sketches(asked, run.stage.rollout_n, run.stage.rollout_max_new_tokens // 2, sorted(set(letters)) or [0])
+    return Sketches(asked, run.stage.rollout_n, run.stage.rollout_max_new_tokens // 2, sorted(set(letters)))
 
 
 def _train(trainer: AresPPOTrainer, stage: AresPPOStage, run: RunArguments, checkpoint: str | None) -> None:
