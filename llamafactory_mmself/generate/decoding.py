@@ -230,7 +230,8 @@ def _decode(
     rows = Rows(model, prompts, copies)
     device = rows.logits.device
     generator = torch.Generator(device).manual_seed(seed)
-    pick = Picker(params, generator, _seen(prompts, params, rows, copies), banned)
+    known = [token for token in banned if token < rows.logits.shape[-1]]  # Llama's head has no picture token
+    pick = Picker(params, generator, _seen(prompts, params, rows, copies), known)
     answers = [Answer() for _ in range(len(prompts.lengths) * copies)]
     live = list(answers)
     for left in reversed(range(params.max_new_tokens)):

@@ -74,6 +74,12 @@ class AresBuild:
         place = str(Path(teacher).resolve()) if Path(teacher).is_file() else teacher
         return cls(place, bool(score_test), ares.AresOptions.from_dict(rest))
 
+    @property
+    def files(self) -> dict[str, Path]:
+        """The teacher's file, if it is one: what it has made is made again when that changes."""
+        path = Path(self.teacher)
+        return {"teacher": path} if path.is_file() else {}
+
 
 class AresRounds(Rounds):
     """Makes the steps of a run, each round from the one before."""
@@ -205,6 +211,8 @@ class Ares(Method):
         taught = {} if name == ANSWER else {"teacher": rounds.build_options.teacher, "options": asdict(self.options)}
         settings = {"prompt": prompt.digest, "cutoff_len": cutoff_len(self.recipe), **taught}
         inputs = {"questions": self.recipe.train_data, "rationales": samples}
+        if name == SFT:
+            inputs |= rounds.build_options.files
         return Step(f"iter{number}/build", action, inputs, written(rounds, number), settings)
 
     def evaluation(self, number: int) -> list[Step]:
@@ -243,7 +251,7 @@ class Ares(Method):
         return Step(
             f"iter{number}/test_sentences",
             action,
-            {"questions": self.recipe.test_data, "samples": samples},
+            {"questions": self.recipe.test_data, "samples": samples, **rounds.build_options.files},
             (out,),
             {"teacher": rounds.build_options.teacher, "options": asdict(self.options)},
         )

@@ -76,14 +76,14 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: flo
     The value after a response's last token is 0.
 
     Args:
-        rewards: [n, t].
-        values: [n, t], V_t being the value before token t.
-        mask: [n, t]; tokens come first, padding after them.
+        rewards: [..., t].
+        values: [..., t], V_t being the value before token t.
+        mask: [..., t]; tokens come first, padding after them.
         gamma: discount.
         lam: lambda.
 
     Returns:
-        advantages and returns, [n, t] each, 0 at padding.
+        advantages and returns, [..., t] each, 0 at padding.
 
     Raises:
         ValueError: the shapes differ.
@@ -123,7 +123,7 @@ def whiten(values: Tensor, mask: Tensor | None = None, *, unbiased: bool = False
 
 
 def returns_to_go(rewards: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
-    """G_t = sum_{u >= t} gamma^(u-t) r_u, [n, t], 0 at padding."""
+    """G_t = sum_{u >= t} gamma^(u-t) r_u, [..., t], 0 at padding."""
     return gae(rewards, torch.zeros_like(rewards), mask, gamma=gamma, lam=1.0)[0]
 
 

@@ -165,6 +165,7 @@ class TreeTrainer(LoadsByName, Trainer):
         return self.sum_over_ranks(count)
 
     def sum_over_ranks(self, tensor: Tensor) -> Tensor:
+        """The sum of a tensor over all ranks, on each of them."""
         reduced: Tensor = self.accelerator.reduce(tensor.to(self.accelerator.device), reduction="sum")
         return reduced
 

@@ -36,7 +36,7 @@ def pictures(tmp_path_factory):
     return [str(folder / f"{colour}.png") for colour in ("red", "blue")]
 
 
-@pytest.fixture(scope="module", params=["qwen2_vl", "llava"])
+@pytest.fixture(scope="module", params=["qwen2_vl", "llava", "mllama"])
 def engine(request, tiny_models):
     config = EngineConfig(
         model=str(tiny_models(request.param)), template=TEMPLATES[request.param], dtype="float32", device="cpu"

@@ -47,6 +47,7 @@ def test_whitening_belongs_to_the_critic(parse):
         ({"gamma": 1.5}, "gamma"),
         ({"ref_logps": "cache"}, "ref_logps"),
         ({"val_size": 0.1, "eval_strategy": "steps"}, "no evaluation"),
+        ({"eval_tasks": "toy"}, "no tasks within training"),
         ({"rollout_samples": "nowhere.jsonl"}, "nowhere.jsonl"),
         ({"pref_beta": 0.5}, "pref_beta"),
         ({"ppo_target": 1.0}, "ppo_target"),

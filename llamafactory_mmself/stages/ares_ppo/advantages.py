@@ -9,7 +9,15 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ...losses.ppo import gae, group_advantages, kl_rewards, published_kl_mask, rloo_advantages, whiten
+from ...losses.ppo import (
+    gae,
+    group_advantages,
+    kl_rewards,
+    published_kl_mask,
+    returns_to_go,
+    rloo_advantages,
+    whiten,
+)
 from .arguments import AresPPOArguments
 from .rollouts import Rollout
 
@@ -25,7 +33,8 @@ def with_advantages(rollouts: Sequence[Rollout], args: AresPPOArguments) -> list
     rewards = token_rewards(rollouts, args, mask)
     returns: Tensor | None = None
     if args.advantage == "gae":
-        advantages, returns = _flat_gae(rewards, _table(rollouts, "values"), mask, args)
+        values = _table(rollouts, "values")
+        advantages, returns = gae(rewards, values, mask, gamma=args.gamma, lam=args.gae_lambda)
     elif args.advantage == "rloo":
         advantages = rloo_advantages(rewards, mask, gamma=args.gamma)
     else:
@@ -56,16 +65,8 @@ def token_rewards(rollouts: Sequence[Rollout], args: AresPPOArguments, mask: Ten
 def monte_carlo_returns(rollouts: Sequence[Rollout], args: AresPPOArguments) -> list[list[list[float]]]:
     """Discounted sums of rewards to the end of each response: what an untrained critic learns first."""
     mask = _mask(rollouts)
-    rewards = token_rewards(rollouts, args, mask).flatten(0, 1)
-    returns = gae(rewards, torch.zeros_like(rewards), mask.flatten(0, 1), gamma=args.gamma, lam=1.0)[0]
-    found = returns.view(mask.shape)
+    found = returns_to_go(token_rewards(rollouts, args, mask), mask, gamma=args.gamma)
     return [[list(row) for row in _rows(rollout, found[number])] for number, rollout in enumerate(rollouts)]
-
-
-def _flat_gae(rewards: Tensor, values: Tensor, mask: Tensor, args: AresPPOArguments) -> tuple[Tensor, Tensor]:
-    flat = (tensor.flatten(0, 1) for tensor in (rewards, values, mask))
-    advantages, returns = gae(*flat, gamma=args.gamma, lam=args.gae_lambda)
-    return advantages.view(mask.shape), returns.view(mask.shape)
 
 
 def longest(rollouts: Sequence[Rollout]) -> int:

@@ -95,6 +95,11 @@ def _refuse_useless(args: AresPPOArguments, given: frozenset[str]) -> None:
 
 def _check_run(run: RunArguments) -> None:
     training: Any = run.training
+    if run.stage.eval_tasks:
+        raise SettingError(
+            "Stage `ares_ppo` runs no tasks within training: remove eval_tasks. `mmself eval` measures checkpoints and "
+            "`mmself loop` held-out questions after each round."
+        )
     if not training.do_train:
         raise SettingError("Stage `ares_ppo` trains: set `do_train: true`. `mmself sample` and the loop evaluate.")
     strategy = str(getattr(training.eval_strategy, "value", training.eval_strategy))
