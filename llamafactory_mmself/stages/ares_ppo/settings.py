@@ -97,7 +97,7 @@ def _check_run(run: RunArguments) -> None:
     training: Any = run.training
     if run.stage.eval_tasks:
         raise SettingError(
-            "Stage `ares_ppo` runs no tasks within training: remove eval_tasks. `mmself eval` measures checkpoints and "
+            "Stage `ares_ppo` runs no tasks within training: remove eval_tasks. `mmself eval` measures checkpoints, "
             "`mmself loop` held-out questions after each round."
         )
     if not training.do_train:
