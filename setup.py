@@ -67,6 +67,7 @@ ENTRY_POINTS = {
     "llamafactory.stages": [
         "mdpo = llamafactory_mmself.stages.mdpo.stage:STAGE",
         "reflection_sft = llamafactory_mmself.stages.reflection_sft.stage:STAGE",
+        "ares_ppo = llamafactory_mmself.stages.ares_ppo.stage:STAGE",
         "sherlock_dpo = llamafactory_mmself.stages.sherlock_dpo.stage:STAGE",
     ],
     "llamafactory.dataset_formats": ["mmself = llamafactory_mmself.plugin.formats:MMSelfConverter"],

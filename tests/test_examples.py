@@ -11,7 +11,8 @@ import yaml
 
 
 ROOT = Path(__file__).resolve().parent.parent
-EXAMPLES = sorted((ROOT / "examples").rglob("*.yaml"))
+TEACHERS = sorted((ROOT / "examples").rglob("teacher*.yaml"))
+EXAMPLES = sorted(set((ROOT / "examples").rglob("*.yaml")) - set(TEACHERS))
 RECIPES = [path for path in EXAMPLES if "method" in yaml.safe_load(path.read_text())]
 TINY = [path for path in EXAMPLES if path.stem.endswith("_tiny")]
 PRESETS = {"r3v-geoqa": "r3v/geoqa_qwen2_vl_7b_paper.yaml", "stl": "stl/m3cot_llava15_7b_paper.yaml"}
@@ -25,6 +26,9 @@ def training_arguments(path: Path) -> list[dict[str, Any]]:
     names = {"model_name_or_path": values["base_model"], "template": values["template"], "dataset": "self_training"}
     common = {**values["train"], **names, "dataset_dir": str(ROOT / "data"), "do_train": True}
     stages = {"r0": "reflection_sft", "sft": "reflection_sft", "offline": "sherlock_dpo", "online": "sherlock_dpo"}
+    stages |= {"rl": "ares_ppo", "answer": "sft"}
+    if values["method"] == "ares":
+        values["rounds"]["rl"]["teacher"] = values["build"]["teacher"]
     return [{**common, "stage": stages[name], **own} for name, own in values.get("rounds", {}).items()] or [common]
 
 
@@ -42,6 +46,13 @@ def test_the_parser_accepts_it(path, tmp_path, monkeypatch):
         arguments.pop("global_batch", None)  # the loop makes accumulation of it
         finetuning = get_train_args(arguments)[3]
         assert finetuning.plugin_stage or finetuning.stage == "sft"
+
+
+@pytest.mark.parametrize("path", TEACHERS, ids=lambda path: path.name)
+def test_teachers_are_ones_that_can_be_asked(path):
+    from llamafactory_mmself.generate.teacher_config import read_teacher_config
+
+    assert read_teacher_config(path).api_model
 
 
 @pytest.mark.parametrize("path", TINY, ids=lambda path: path.name)

@@ -22,6 +22,8 @@ NAMES = {
     "clevr": ("CLEVR-Math", "train, val, test"),
     "m3cot": ("M3CoT: the official files, or those of STL", "train, dev, test"),
     "llava_cot": ("LLaVA-CoT-100k, with its responses in sections", "train"),
+    "scienceqa": ("ScienceQA, with and without pictures", "train, val, test, trainval, minitrain, minival, minitest"),
+    "aokvqa": ("A-OKVQA, multiple choice; dev is carved from train", "train, dev, val"),
 }
 COLUMNS = {"messages": "conversations", "images": "images", "id": "id", "answer": "answer", "choices": "choices"}
 

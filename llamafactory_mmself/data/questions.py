@@ -63,6 +63,20 @@ class Question:
         return "\n".join(lines)
 
     @property
+    def options(self) -> str:
+        """The options on one line, "(A) red (B) blue"; "N/A" without any."""
+        return (
+            " ".join(f"({letter}) {text}" for letter, text in zip(self.letters, self.choices or (), strict=True))
+            or "N/A"
+        )
+
+    @property
+    def context(self) -> str:
+        """The question's hint and its caption, the row's fields of these names; "N/A" without any."""
+        parts = (str(self.extra.get(name) or "").strip() for name in ("hint", "caption"))
+        return " ".join(filter(None, parts)) or "N/A"
+
+    @property
     def placeholders(self) -> str:
         """One image placeholder a picture, each on a line of its own, to stand before a prompt."""
         return f"{IMAGE}\n" * len(self.images)

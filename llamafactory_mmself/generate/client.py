@@ -10,16 +10,20 @@ import json
 import os
 import random
 import time
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import httpx
 
 from .types import EngineError
 
 
+T = TypeVar("T")
+
 DEFAULT_KEY = "OPENAI_API_KEY"
+ANTHROPIC_VERSION = "2023-06-01"
 FIRST_PAUSE = 0.5  # seconds before the second attempt; doubled for each further one
 LONGEST_PAUSE = 30.0
 LONGEST_RETRY_AFTER = 600.0
@@ -54,6 +58,7 @@ class Endpoint:
         concurrency: requests under way at the same time.
         timeout: seconds for one attempt.
         retries: further attempts after the first.
+        api: how the key is sent: as chat completions want it, or as Anthropic's Messages API does.
     """
 
     base: str
@@ -61,9 +66,18 @@ class Endpoint:
     concurrency: int
     timeout: float
     retries: int
+    api: Literal["openai", "anthropic"] = "openai"
 
     @classmethod
-    def at(cls, base: str, key_env: str, concurrency: int, timeout: float, retries: int) -> Endpoint:
+    def at(
+        cls,
+        base: str,
+        key_env: str,
+        concurrency: int,
+        timeout: float,
+        retries: int,
+        api: Literal["openai", "anthropic"] = "openai",
+    ) -> Endpoint:
         """Checks the address.
 
         Raises:
@@ -77,7 +91,8 @@ class Endpoint:
             raise EngineError("`api_base` holds a password or a query. Put the key into an environment variable.")
         if url.scheme not in ("http", "https") or not url.host:
             raise EngineError(f"`api_base` has to look like http://host:port/v1, not {base!r}.")
-        return cls(base.rstrip("/").removesuffix("/chat/completions"), key_env, concurrency, timeout, retries)
+        plain = base.rstrip("/").removesuffix("/chat/completions").removesuffix("/messages")
+        return cls(plain, key_env, concurrency, timeout, retries, api)
 
     def connect(self) -> Connection:
         """Opens a connection pool, to be used with `async with`.
@@ -101,7 +116,7 @@ class Connection:
         self._endpoint = endpoint
         self._key = key
         self._client = httpx.AsyncClient(
-            headers={"Authorization": f"Bearer {key}"} if key else {},
+            headers=_headers(endpoint.api, key),
             timeout=httpx.Timeout(endpoint.timeout, connect=min(endpoint.timeout, CONNECT_TIMEOUT)),
             limits=httpx.Limits(max_connections=endpoint.concurrency),
             trust_env=not _is_loopback(endpoint.base),  # no proxy to a server on this machine
@@ -127,6 +142,10 @@ class Connection:
             EngineError: no attempt was answered.
         """
         return await self._ask("POST", "/chat/completions", "choices", json.dumps(body).encode())
+
+    async def messages(self, body: Mapping[str, Any]) -> dict[str, Any]:
+        """Sends a request of Anthropic's Messages API; answers are checked to have `content`. Errors as for `chat`."""
+        return await self._ask("POST", "/messages", "content", json.dumps(body).encode())
 
     async def models(self) -> list[str]:
         """Names of the models that the server offers. Errors as for `chat`."""
@@ -180,6 +199,22 @@ class Connection:
     def _hide(self, text: str) -> str:
         """Servers may repeat the key that they refuse."""
         return text.replace(self._key, "***") if self._key else text
+
+
+def run_to_end(work: Coroutine[Any, Any, T]) -> T:
+    """Runs a coroutine to its end, also where the caller (a notebook) has an event loop already."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return asyncio.run(work)
+    with ThreadPoolExecutor(max_workers=1) as pool:
+        return pool.submit(asyncio.run, work).result()
+
+
+def _headers(api: str, key: str) -> dict[str, str]:
+    if api == "anthropic":
+        return {"anthropic-version": ANTHROPIC_VERSION, **({"x-api-key": key} if key else {})}
+    return {"Authorization": f"Bearer {key}"} if key else {}
 
 
 def _is_loopback(base: str) -> bool:

@@ -92,9 +92,13 @@ class Picker:
         params: how to sample.
         generator: source of chance, on the logits' device.
         seen: [rows, vocabulary], tokens that a row has had; None without a repetition penalty.
+        banned: tokens that are never picked; log-probs are of the whole distribution all the same.
     """
 
-    def __init__(self, params: SamplingParams, generator: torch.Generator, seen: Tensor | None) -> None:
+    def __init__(
+        self, params: SamplingParams, generator: torch.Generator, seen: Tensor | None, banned: Sequence[int] = ()
+    ) -> None:
+        self.banned = torch.tensor(list(banned), dtype=torch.long, device=generator.device)
         self.params = params
         self.generator = generator
         self.seen = seen
@@ -116,6 +120,8 @@ class Picker:
         if bool(logits.isnan().any()):
             raise EngineError("The model's logits are not numbers. Try `dtype: bfloat16` or `float32`.")
         scores = logits if self.seen is None else self._penalised(logits, self.seen)
+        if len(self.banned):
+            scores = scores.index_fill(-1, self.banned, -torch.inf)
         if self.params.temperature == 0:
             tokens = scores.argmax(-1)
         else:
@@ -186,7 +192,9 @@ class Rows:
             self.cross = self.cross[rows]
 
 
-def sample(model: Any, prompts: Prompts, params: SamplingParams, seed: int, ending: Ending) -> list[list[Completion]]:
+def sample(
+    model: Any, prompts: Prompts, params: SamplingParams, seed: int, ending: Ending, banned: Sequence[int] = ()
+) -> list[list[Completion]]:
     """Samples `params.n` answers to each prompt.
 
     Pictures are encoded and prompts are read once; the cache is then copied for the n answers. Finished answers leave
@@ -198,10 +206,11 @@ def sample(model: Any, prompts: Prompts, params: SamplingParams, seed: int, endi
         params: how to sample; greedy answers are decoded once and repeated.
         seed: decides everything; the same call gives the same answers.
         ending: when an answer is over.
+        banned: tokens that are never picked.
     """
     copies = 1 if params.temperature == 0 else params.n
     with torch.inference_mode():
-        answers = _decode(model, prompts, params, seed, ending, copies)
+        answers = _decode(model, prompts, params, seed, ending, copies, banned)
     finished = [
         ending.completion(answer, prompts.lengths[row // copies], params.logprobs)
         for row, answer in enumerate(answers)
@@ -210,12 +219,19 @@ def sample(model: Any, prompts: Prompts, params: SamplingParams, seed: int, endi
 
 
 def _decode(
-    model: Any, prompts: Prompts, params: SamplingParams, seed: int, ending: Ending, copies: int
+    model: Any,
+    prompts: Prompts,
+    params: SamplingParams,
+    seed: int,
+    ending: Ending,
+    copies: int,
+    banned: Sequence[int],
 ) -> list[Answer]:
     rows = Rows(model, prompts, copies)
     device = rows.logits.device
     generator = torch.Generator(device).manual_seed(seed)
-    pick = Picker(params, generator, _seen(prompts, params, rows, copies))
+    known = [token for token in banned if token < rows.logits.shape[-1]]  # Llama's head has no picture token
+    pick = Picker(params, generator, _seen(prompts, params, rows, copies), known)
     answers = [Answer() for _ in range(len(prompts.lengths) * copies)]
     live = list(answers)
     for left in reversed(range(params.max_new_tokens)):

@@ -86,18 +86,16 @@ class HFEngine:
             torch.cuda.empty_cache()
 
     def _batch(self, requests: Sequence[Request], params: SamplingParams, seed: int) -> list[list[Completion]]:
-        tokenizer = self.encoder.rows.tokenizer
         ending = Ending(frozenset(self.encoder.stop_ids), params.stop, self.encoder.decode)
         try:
             if self.collate is None:
                 return [self._one(request, params, seed + place, ending) for place, request in enumerate(requests)]
-            found: dict[str, list[Completion]] = {}
-            for number, group in enumerate(_groups(requests, self.collate)):
-                encoded = [self.encoder.encode(request) for request in group]
-                prompts = collate_prompts(encoded, self.collate, tokenizer.pad_token_id, self.model)
-                answers = sample(self.model, prompts, params, seed + number, ending)
-                found |= zip((request.id for request in group), answers, strict=True)
-            return [[self.encoder.joined(request, item) for item in found[request.id]] for request in requests]
+            encoded = [self.encoder.encode(request) for request in requests]
+            found = sample_prompts(self.model, encoded, self.collate, params, seed, ending)
+            return [
+                [self.encoder.joined(request, item) for item in answers]
+                for request, answers in zip(requests, found, strict=True)
+            ]
         except torch.OutOfMemoryError as error:
             raise EngineError(
                 f"{len(requests)} prompts with {params.n} samples each do not fit into the GPU's memory. Lower "
@@ -132,13 +130,30 @@ class HFEngine:
         return [found[k % len(found)] for k in range(params.n)]
 
 
-def collate_prompts(prompts: Sequence[EncodedPrompt], collate: DenseCollator, pad: int, model: Any) -> Prompts:
+def sample_prompts(
+    model: Any,
+    prompts: Sequence[EncodedPrompt],
+    collate: DenseCollator,
+    params: SamplingParams,
+    seed: int,
+    ending: Ending,
+    banned: Sequence[int] = (),
+) -> list[list[Completion]]:
+    """Samples `params.n` answers to each prompt, in as few batches as the family allows; see `decoding.sample`."""
+    found: dict[int, list[Completion]] = {}
+    for number, places in enumerate(_groups(prompts, collate)):
+        batch = collate_prompts([prompts[place] for place in places], collate, model)
+        found |= zip(places, sample(model, batch, params, seed + number, ending, banned), strict=True)
+    return [found[place] for place in range(len(prompts))]
+
+
+def collate_prompts(prompts: Sequence[EncodedPrompt], collate: DenseCollator, model: Any) -> Prompts:
     """Pads prompts on the left and opens each distinct picture once; tensors go to the model's device and type."""
     rows = [Row(prompt.ids, tuple(Media("image", image) for image in prompt.images)) for prompt in prompts]
     lengths = [len(row.ids) for row in rows]
     longest = max(lengths)
     inputs: dict[str, Any] = {
-        "input_ids": torch.tensor([[pad] * (longest - len(row.ids)) + list(row.ids) for row in rows]),
+        "input_ids": torch.tensor([[collate.pad_token_id] * (longest - len(row.ids)) + list(row.ids) for row in rows]),
         "attention_mask": torch.tensor([[0] * (longest - length) + [1] * length for length in lengths]),
     }
     if any(row.media for row in rows):
@@ -160,17 +175,17 @@ def collate_prompts(prompts: Sequence[EncodedPrompt], collate: DenseCollator, pa
     return Prompts(moved, shared, lengths)
 
 
-def _groups(requests: Sequence[Request], collate: DenseCollator) -> list[list[Request]]:
-    """Requests that may share a batch.
+def _groups(prompts: Sequence[EncodedPrompt], collate: DenseCollator) -> list[list[int]]:
+    """Places of prompts that may share a batch.
 
     In models with cross-attention the tokens before the first picture attend to all of them, and to padding in place
     of pictures too. So prompts of one batch have the same number of pictures.
     """
     if collate.family.cross_inputs is None:
-        return [list(requests)]
-    groups: dict[int, list[Request]] = {}
-    for request in requests:
-        groups.setdefault(len(request.images), []).append(request)
+        return [list(range(len(prompts)))]
+    groups: dict[int, list[int]] = {}
+    for place, prompt in enumerate(prompts):
+        groups.setdefault(len(prompt.images), []).append(place)
     return list(groups.values())
 
 

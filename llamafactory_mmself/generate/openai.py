@@ -9,19 +9,16 @@ repetition penalty from its own YAML, and knows no seeds.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Coroutine, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Literal, TypeVar
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
 
 from ..data.questions import IMAGE
-from .client import Connection, Endpoint, Refused
+from .client import Connection, Endpoint, Refused, run_to_end
 from .config import EngineConfig
 from .pictures import data_url
 from .seeds import derived_seed
 from .types import Completion, EngineError, Message, Request, SamplingParams
 
-
-T = TypeVar("T")
 
 _CUT = frozenset({"length", "max_tokens", "content_filter", "abort", "error"})
 
@@ -50,7 +47,7 @@ class OpenAIEngine:
         self._endpoint = Endpoint.at(
             config.api_base, config.api_key_env, config.concurrency, config.timeout, config.retries
         )
-        self._model = config.api_model or _run(self._only_model())
+        self._model = config.api_model or run_to_end(self._only_model())
         self.policy = f"{self._model}@{self._endpoint.base}"
         self._limit_name = "max_tokens"
         self._takes_n = True
@@ -67,7 +64,7 @@ class OpenAIEngine:
                 f"Request {begun[0]!r} begins its answer itself; chat endpoints have no agreed way to go on. "
                 "Use the engine `hf` or `vllm`."
             )
-        return _run(self._generate(requests, params, seed))
+        return run_to_end(self._generate(requests, params, seed))
 
     def close(self) -> None:
         """Nothing stays open between calls."""
@@ -182,13 +179,3 @@ def _completion(choice: Mapping[str, Any], answer: Mapping[str, Any], params: Sa
         text, reason, logprobs = text[: min(ends)], "stop", None
     prompt_tokens = (answer.get("usage") or {}).get("prompt_tokens") or 0
     return Completion(text, (), reason, logprobs, prompt_tokens)
-
-
-def _run(work: Coroutine[Any, Any, T]) -> T:
-    """Runs a coroutine to its end, also where the caller (a notebook) has an event loop already."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return asyncio.run(work)
-    with ThreadPoolExecutor(max_workers=1) as pool:
-        return pool.submit(asyncio.run, work).result()

@@ -14,14 +14,29 @@ from .types import Message, Request
 
 
 ROLES = ("system", "user", "assistant")
+#: What a prompt may show of a question in parts.
+PARTS = ("question", "context", "options")
 
 
 def question_requests(questions: Sequence[Question], prompt: Prompt) -> list[Request]:
     """One request a question, pictures before the prompt; the request's id is the question's."""
     return [
-        Request.ask(question.id, question.placeholders + prompt.fill(question=question.block), question.images)
+        Request.ask(question.id, question.placeholders + filled(prompt, question), question.images)
         for question in questions
     ]
+
+
+def filled(prompt: Prompt, question: Question, **more: str) -> str:
+    """A prompt about a question: the question with its options in one, or question, context and options apart.
+
+    Args:
+        prompt: shows `{question}`, and perhaps `{context}` and `{options}`.
+        question: what it is about.
+        more: values of further placeholders.
+    """
+    if "{options}" not in prompt.text:
+        return prompt.fill(question=question.block, **more)
+    return prompt.fill(question=question.text, context=question.context, options=question.options, **more)
 
 
 def question_prompt(name: str) -> Prompt:
@@ -35,8 +50,9 @@ def question_prompt(name: str) -> Prompt:
     """
     packaged = FOLDER / f"{name}.txt"
     path = packaged if packaged.is_file() and not Path(name).is_file() else Path(name)
-    asks = not path.is_file() or "{question}" in path.read_text(encoding="utf-8", errors="replace")
-    return load_prompt(path, path.name, {"question"} if asks else set())
+    text = path.read_text(encoding="utf-8", errors="replace") if path.is_file() else "{question}"
+    shown = PARTS if "{options}" in text else ("question",) if "{question}" in text else ()
+    return load_prompt(path, path.name, shown)
 
 
 def read_requests(path: Path) -> list[Request]:

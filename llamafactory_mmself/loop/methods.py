@@ -16,6 +16,7 @@ from ..recipes.examples import write_dataset
 from ..recipes.lengths import fitting
 from ..recipes.records import Checked
 from ..recipes.stl_options import STLOptions
+from .ares import Ares, AresRounds
 from .method import DATASET, Method, SelfTraining, dataset, written
 from .recipe import Form, Recipe
 from .rounds import Rounds, read_checked
@@ -53,6 +54,8 @@ def make_steps(recipe: Recipe, sampler: Sampler) -> list[Step]:
 def _method(recipe: Recipe, sampler: Sampler) -> Method:
     if recipe.method == "sherlock":
         return Sherlock(SherlockRounds(recipe, sampler))
+    if recipe.method == "ares":
+        return Ares(AresRounds(recipe, sampler))
     rounds = Rounds(recipe, sampler)
     return _R3V(rounds) if recipe.method == "r3v" else _STL(rounds)
 

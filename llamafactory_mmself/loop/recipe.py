@@ -16,13 +16,15 @@ from .steps import LoopError
 
 
 Kind = TypeVar("Kind")
-Method = Literal["r3v", "stl", "sherlock"]
+Method = Literal["r3v", "stl", "sherlock", "ares"]
 Start = Literal["restart", "continue"]
 Export = Literal["last", "all", "never"]
-Form = Literal["cot", "direct", "answer", "tagged"]
+Form = Literal["cot", "direct", "answer", "tagged", "rationale"]
 
 #: Sherlock's trainings: the form of responses, self-correction, and preferences offline and online.
 PHASES = ("r0", "sft", "offline", "online")
+#: ARES's trainings: reinforcement learning, corrections, and the answer adapter.
+ARES_PHASES = ("rl", "sft", "answer")
 #: Keys of a recipe that only Sherlock has.
 SHERLOCK_ONLY = ("rounds", "judge", "online_data")
 
@@ -85,7 +87,8 @@ class Recipe:
     """A run of the loop. Paths start from the working directory, as in LLaMA-Factory's YAMLs.
 
     Attributes:
-        method: `r3v` (self-refine and self-select), `stl` (see, think, learn) or `sherlock` (self-correction).
+        method: `r3v` (self-refine and self-select), `stl` (see, think, learn), `sherlock` (self-correction) or `ares`
+            (sentence-level feedback and correction in turn).
         output_dir: folder of the run.
         base_model: model folder or hub name that the first samples come from and training starts from.
         template: LLaMA-Factory's chat template.
@@ -107,7 +110,7 @@ class Recipe:
         warmup: ShareGPT rows for a training before the first samples; they are part of every round's rows.
         evaluate: what is measured.
         rounds: `r0`, `sft`, `offline`, `online` -> training arguments of such rounds, over `train`'s, and
-            perhaps a `global_batch` of their own (sherlock).
+            perhaps a `global_batch` of their own (sherlock); for ARES `rl`, `sft`, `answer`.
         judge: engine that says whether online answers agree: name, model, template ...; without one, only answers in
             the same words do (sherlock).
         online_data: unlabelled questions of the online rounds; by default those that the two samples leave (sherlock).
@@ -307,22 +310,26 @@ def _check_batch(given: Mapping[str, Any], recipe: Recipe, where: str, place: st
 
 
 def _check_sherlock(recipe: Recipe, where: str) -> None:
+    phased = {"sherlock": PHASES, "ares": ARES_PHASES}.get(recipe.method, ())
     if recipe.method != "sherlock":
-        given = [name for name in SHERLOCK_ONLY if vars(recipe)[name]] + ["evaluate.turns"] * bool(
-            recipe.evaluate.turns
-        )
+        only = [name for name in SHERLOCK_ONLY if not (name == "rounds" and phased)]
+        given = [name for name in only if vars(recipe)[name]] + ["evaluate.turns"] * bool(recipe.evaluate.turns)
         if given:
             raise LoopError(
                 f"{where}: {', '.join(given)} would do nothing: only method sherlock has them. Remove them."
             )
+    if not phased:
         return
-    for name, reason in (("warmup", "R0 is the warm-up"), ("start", "each round has its own start")):
+    first = "R0 is the warm-up" if recipe.method == "sherlock" else "train the base model before"
+    for name, reason in (("warmup", first), ("start", "each round has its own start")):
         if vars(recipe)[name] not in (None, "restart"):
-            raise LoopError(f"{where}, key `{name}`: it would do nothing in method sherlock: {reason}. Remove it.")
+            raise LoopError(
+                f"{where}, key `{name}`: it would do nothing in method {recipe.method}: {reason}. Remove it."
+            )
     for phase, arguments in recipe.rounds.items():
         place = f"{where}, `rounds.{phase}`"
-        if phase not in PHASES:
-            raise LoopError(f"{where}, `rounds`: {phase!r} is none of {', '.join(PHASES)}.")
+        if phase not in phased:
+            raise LoopError(f"{where}, `rounds`: {phase!r} is none of {', '.join(phased)}.")
         if not isinstance(arguments, Mapping):
             raise LoopError(f"{place}: keys and values are expected, found {arguments!r}.")
         if shared := sorted(ALIKE & arguments.keys()):

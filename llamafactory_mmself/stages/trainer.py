@@ -162,14 +162,15 @@ class TreeTrainer(LoadsByName, Trainer):
     def _get_num_items_in_batch(self, batch_samples: list[Batch], device: torch.device) -> Tensor:
         """Samples of all ranks and micro-batches of a step; fillers are none."""
         count = sum((batch["valid"].sum() for batch in batch_samples), torch.zeros((), device=device))
-        return self._sum_over_ranks(count)
+        return self.sum_over_ranks(count)
 
-    def _sum_over_ranks(self, tensor: Tensor) -> Tensor:
+    def sum_over_ranks(self, tensor: Tensor) -> Tensor:
+        """The sum of a tensor over all ranks, on each of them."""
         reduced: Tensor = self.accelerator.reduce(tensor.to(self.accelerator.device), reduction="sum")
         return reduced
 
     def _all_ranks_agree(self, yes: bool) -> bool:
-        return not self._sum_over_ranks(torch.tensor(0.0 if yes else 1.0)).item()
+        return not self.sum_over_ranks(torch.tensor(0.0 if yes else 1.0)).item()
 
     def _prepare_inputs(self, inputs: Batch) -> Batch:
         """Moves a batch to the device. Side tensors keep their precision: DeepSpeed would round weights to bf16."""
@@ -185,7 +186,7 @@ class TreeTrainer(LoadsByName, Trainer):
         reference = None if self._reference is None else self._reference(model, batch)
         policy = self._scorer(model, batch)
         valid = batch["valid"]
-        return _select(policy, valid), None if reference is None else _select(reference, valid)
+        return selected(policy, valid), None if reference is None else selected(reference, valid)
 
     def batch_loss(self, model: nn.Module, batch: Batch) -> LossOutput:
         """The stage's loss of a batch, as sum and weight."""
@@ -200,7 +201,7 @@ class TreeTrainer(LoadsByName, Trainer):
         output = self.batch_loss(model, inputs)
         self._metrics["train" if model.training else "eval"].add(output.metrics)
         if num_items_in_batch is None:
-            num_items_in_batch = self._sum_over_ranks(output.weight.detach().float())
+            num_items_in_batch = self.sum_over_ranks(output.weight.detach().float())
         loss = output.value * self.args.world_size / num_items_in_batch.clamp(min=1)
         return (loss, output) if return_outputs else loss
 
@@ -218,18 +219,19 @@ class TreeTrainer(LoadsByName, Trainer):
         self._metrics["eval"] = MetricSums()
         output = super().evaluation_loop(*args, **kwargs)
         prefix = kwargs.get("metric_key_prefix", "eval")
-        means = self._metrics["eval"].pop(self._sum_over_ranks)
+        means = self._metrics["eval"].pop(self.sum_over_ranks)
         output.metrics.update({f"{prefix}_{name}": value for name, value in means.items()})
         return output
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Adds the training metrics since the last log to the logged loss."""
         if "loss" in logs:
-            logs.update(self._metrics["train"].pop(self._sum_over_ranks))
+            logs.update(self._metrics["train"].pop(self.sum_over_ranks))
         super().log(logs, *args, **kwargs)
 
 
-def _select(table: ScoreTable, samples: Tensor) -> ScoreTable:
+def selected(table: ScoreTable, samples: Tensor) -> ScoreTable:
+    """The scores of some samples; `samples` is a boolean [n]."""
     return {role: scores.select(samples) for role, scores in table.items()}
 
 

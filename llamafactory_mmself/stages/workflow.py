@@ -86,7 +86,7 @@ def run_tree_stage(stage: TreeStage, run: RunArguments, callbacks: list[Any]) ->
         stage=stage,
         run=run,
         scorer=scorer,
-        reference=_reference_maker(stage, run, model, scorer),
+        reference=reference_maker(stage, run, model, scorer),
         reference_model=reference_model,
         reference_cache=cache,
         feature_cache=features,
@@ -233,9 +233,11 @@ def replace_finetuning(finetuning: Any, **changes: Any) -> Any:
     return changed
 
 
-def _reference_maker(
+def reference_maker(
     stage: TreeStage, run: RunArguments, model: nn.Module, scorer: Scorer
 ) -> Callable[[nn.Module | None], Reference | None]:
+    """How a trainer makes its reference, once the second model, if there is one, is on its device."""
+
     def make(reference_model: nn.Module | None) -> Reference | None:
         if not stage.needs_reference(run):
             return None

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from .batch import Batch
-from .head import scoring_head
+from .head import Readout, scoring_head
 from .last_layer import thrifty_last_layer
 from .scores import Scores, ScoreTable
 from .unwrap import bare_model
@@ -40,17 +40,23 @@ class DenseScorer:
         with (
             shared_features(bare, batch.get("shared")),
             thrifty_last_layer(bare, score["rows"], score["positions"]),
-            scoring_head(head, score["rows"], score["positions"], score["targets"], vocab) as seen,
+            scoring_head(head, score["rows"], score["positions"], score["targets"], vocab, self.readout(bare)) as seen,
         ):
-            logps = model(**inputs, use_cache=False, return_dict=True).logits
+            found = model(**inputs, use_cache=False, return_dict=True).logits
         if not self._verified:
-            self._verify(bare, logps, seen[0])
+            self._verify(bare, found, seen[0])
         return {
-            role: Scores(logps[where["index"]] * where["mask"], where["mask"])
-            if logps.numel()
-            else _empty(where, logps)
+            role: self.scores(found, where) if found.numel() else _empty(where, found)
             for role, where in batch["roles"].items()
         }
+
+    def readout(self, bare: nn.Module) -> Readout | None:
+        """What the head computes; None for log-probs."""
+        return None
+
+    def scores(self, found: Tensor, where: dict[str, Any]) -> Scores:
+        """The scores of a role from what the head has computed of each scored token."""
+        return Scores(found[where["index"]] * where["mask"], where["mask"])
 
     def inputs(self, bare: nn.Module, batch: Batch) -> Batch:
         """What the model's forward gets of a batch."""

@@ -21,9 +21,13 @@ from ..losses.logps import token_logps
 LOGITS_BUDGET = 2**26
 
 
+#: What stands in the place of the head: (head, states [s, hidden], targets [s], chunk) -> what is wanted, [s, ...].
+Readout = Callable[[Callable[..., Tensor], Tensor, Tensor, int], Tensor]
+
+
 @contextmanager
 def scoring_head(
-    head: nn.Module, rows: Tensor, positions: Tensor, targets: Tensor, vocab: int
+    head: nn.Module, rows: Tensor, positions: Tensor, targets: Tensor, vocab: int, readout: Readout | None = None
 ) -> Iterator[list[Tensor]]:
     """Makes the head return log-probs of given tokens instead of logits, while the context is open.
 
@@ -36,6 +40,7 @@ def scoring_head(
         positions: [s], positions of the states.
         targets: [s], the tokens that these states predict.
         vocab: size of the vocabulary, for the chunk length.
+        readout: what is computed instead of log-probs.
 
     Yields:
         A list that holds what the head has returned, once it has run.
@@ -44,8 +49,10 @@ def scoring_head(
     own = "forward" in vars(head)
     seen: list[Tensor] = []
 
+    read = chunked_logps if readout is None else readout
+
     def forward(states: Tensor) -> Tensor:
-        seen.append(chunked_logps(original, states[rows, positions], targets, max(1, LOGITS_BUDGET // vocab)))
+        seen.append(read(original, states[rows, positions], targets, max(1, LOGITS_BUDGET // vocab)))
         return seen[-1]
 
     head.forward = forward
@@ -71,12 +78,24 @@ def chunked_logps(head: Callable[[Tensor], Tensor], states: Tensor, targets: Ten
     def logps(part: Tensor, wanted: Tensor) -> Tensor:
         return token_logps(head(part), wanted)
 
+    return in_chunks(logps, states, targets, chunk)
+
+
+def in_chunks(compute: Callable[[Tensor, Tensor], Tensor], states: Tensor, targets: Tensor, chunk: int) -> Tensor:
+    """A function of states and targets, on at most `chunk` rows at a time, computed again in backward.
+
+    Args:
+        compute: [s, hidden] and [s] -> [s, ...].
+        states: [s, hidden].
+        targets: [s].
+        chunk: rows at a time.
+    """
     if len(states) <= chunk:
-        return logps(states, targets)
+        return compute(states, targets)
 
     pieces = zip(states.split(chunk), targets.split(chunk), strict=True)
     if not torch.is_grad_enabled():
-        return torch.cat([logps(part, wanted) for part, wanted in pieces])
+        return torch.cat([compute(part, wanted) for part, wanted in pieces])
     return torch.cat(
-        [checkpoint(logps, part, wanted, use_reentrant=False, preserve_rng_state=False) for part, wanted in pieces]
+        [checkpoint(compute, part, wanted, use_reentrant=False, preserve_rng_state=False) for part, wanted in pieces]
     )

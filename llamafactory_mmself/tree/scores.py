@@ -19,10 +19,14 @@ class Scores:
     Attributes:
         logp: log-prob of each scored token, [n, t], 0 where `mask` is False.
         mask: which entries are tokens, [n, t].
+        entropy: entropy of the policy before each token, [n, t]; None unless the engine was asked for it.
+        value: a critic's value before each token, [n, t]; None without a critic.
     """
 
     logp: Tensor
     mask: Tensor
+    entropy: Tensor | None = None
+    value: Tensor | None = None
 
     @property
     def sums(self) -> Tensor:
@@ -36,7 +40,8 @@ class Scores:
 
     def select(self, samples: Tensor) -> Scores:
         """The rows of some samples; `samples` is a boolean [n]."""
-        return Scores(self.logp[samples], self.mask[samples])
+        entropy, value = (None if found is None else found[samples] for found in (self.entropy, self.value))
+        return Scores(self.logp[samples], self.mask[samples], entropy, value)
 
 
 ScoreTable = Mapping[str, Scores]
@@ -52,4 +57,12 @@ class Scorer(Protocol):
 
 def detach(table: ScoreTable) -> dict[str, Any]:
     """The table without its graph."""
-    return {role: Scores(scores.logp.detach(), scores.mask) for role, scores in table.items()}
+    return {
+        role: Scores(
+            scores.logp.detach(),
+            scores.mask,
+            None if scores.entropy is None else scores.entropy.detach(),
+            None if scores.value is None else scores.value.detach(),
+        )
+        for role, scores in table.items()
+    }

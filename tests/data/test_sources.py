@@ -96,7 +96,7 @@ def test_geoqa_prompts_get_their_answers_by_id(geoqa):
         ),
         ({"id": "train-0"}, r"row train-0, field `id`: this id comes twice"),
         ({"image": "train-9.png"}, r"row 1, field `image`: there is no picture 'train-9.png' in .*--images"),
-        ({"choices": None}, r"row 1, field `choices`: a list of at least two options is expected, found None"),
+        ({"choices": None}, r"row 1, field `choices`: a list of 2 or more texts is expected, found None"),
         ({"question": " "}, r"row 1, field `question`: a text is expected"),
         ({"id": None}, r"row 1, field `id`: a text is expected"),
     ],
@@ -343,3 +343,51 @@ def test_questions_from_llava_cot_can_be_split(llava_cot, tmp_path, capsys):
     assert {"s_a", "s_b"} <= set(info) and "s_rest" not in info
     ids = {row["id"] for name in "ab" for row in json.loads((out / f"s_{name}.json").read_text())}
     assert ids == {"sqa/1", "clevr/2"}
+
+
+@pytest.fixture
+def scienceqa(tmp_path):
+    """A ScienceQA folder: a question with a picture, one without, one whose key is no option."""
+    row = {"question": "Which?", "choices": ["a", "b", "c"], "answer": 1, "hint": "h", "subject": "natural science"}
+    problems = {"1": row | {"image": "image.png"}, "2": row | {"image": None}, "3": row | {"answer": 7}}
+    dump(tmp_path / "problems.json", problems)
+    dump(tmp_path / "pid_splits.json", {"train": ["1", "2"], "test": ["3", "2"], "val": ["9"]})
+    dump(tmp_path / "captions.json", {"captions": {"1": "A bowl."}})
+    draw(tmp_path / "images" / "train" / "1" / "image.png")
+    return tmp_path
+
+
+def test_scienceqa(scienceqa):
+    one, two = read("scienceqa", scienceqa).questions
+    assert (one.id, one.answer, one.choices, len(one.images)) == ("1", "B", ("a", "b", "c"), 1)
+    assert (one.context, one.options) == ("h A bowl.", "(A) a (B) b (C) c")
+    assert (two.images, two.extra["subject"]) == ((), "natural science")
+    with pytest.raises(SourceError, match="answer"):
+        read("scienceqa", scienceqa, "test")
+    kept = read("scienceqa", scienceqa, "test", drop_invalid=True)
+    assert [question.id for question in kept.questions] == ["2"]
+    with pytest.raises(SourceError, match="no such object"):
+        read("scienceqa", scienceqa, "val")
+    with pytest.raises(SourceError, match="minival"):
+        read("scienceqa", scienceqa, "minival")
+
+
+def test_aokvqa(tmp_path):
+    rows = [
+        {
+            "question_id": f"q{number}",
+            "image_id": number,
+            "question": "What?",
+            "choices": ["a", "b", "c", "d"],
+            "correct_choice_idx": 2,
+            "rationales": ["One.", "Two."],
+        }
+        for number in range(100)
+    ]
+    dump(tmp_path / "aokvqa_v1p0_train.json", rows)
+    draw(*(tmp_path / "train2017" / f"{number:012d}.jpg" for number in range(100)))
+    train, dev = (read("aokvqa", tmp_path, split).questions for split in ("train", "dev"))
+    assert len(train) + len(dev) == 100
+    assert 0 < len(dev) < 20
+    assert not {question.id for question in train} & {question.id for question in dev}
+    assert (train[0].answer, train[0].extra["solution"]) == ("C", "One. Two.")

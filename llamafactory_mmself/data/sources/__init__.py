@@ -8,7 +8,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from ..questions import Question
-from . import chartqa, clevr, geoqa, llava_cot, m3cot, tabmwp
+from . import aokvqa, chartqa, clevr, geoqa, llava_cot, m3cot, scienceqa, tabmwp
 from .layout import Layout, MissingFile, Options, Source, SourceError, collect
 
 
@@ -23,6 +23,8 @@ SOURCES = MappingProxyType(
         "clevr": (clevr.read, clevr.SPLITS),
         "m3cot": (m3cot.read, m3cot.SPLITS),
         "llava_cot": (llava_cot.read, llava_cot.SPLITS),
+        "scienceqa": (scienceqa.read, scienceqa.SPLITS),
+        "aokvqa": (aokvqa.read, aokvqa.SPLITS),
     }
 )
 

@@ -63,15 +63,16 @@ class Layout:
     options: Options
 
     def find(self, names: Iterable[str]) -> Path:
-        """The first of these files that is there.
+        """The first of these files, glob patterns among them, that is there.
 
         Raises:
             MissingFile: naming all of them.
         """
         names = list(names)
         for name in names:
-            if (self.folder / name).is_file():
-                return self.folder / name
+            for path in sorted(self.folder.glob(name)):
+                if path.is_file():
+                    return path
         raise MissingFile(f"{self.folder} has none of the files {', '.join(names)}.")
 
     def picture(self, image: str, folders: Sequence[str], fail: Fail) -> str:
@@ -139,8 +140,20 @@ def options_of(row: Mapping[str, Any], fail: Fail) -> tuple[str, ...]:
     """The field `choices`: two options at least."""
     choices = row.get("choices")
     if not isinstance(choices, list) or not 2 <= len(choices) <= len(ascii_uppercase):
-        raise fail("choices", f"a list of at least two options is expected, found {choices!r}.", "no options")
+        raise fail("choices", f"a list of 2 or more texts is expected, found {choices!r}.", "no options")
     return tuple(str(choice).strip() for choice in choices)
+
+
+def place_of(row: Mapping[str, Any], name: str, choices: Sequence[str], fail: Fail) -> str:
+    """The capital letter of the option that a field tells by its place from 0."""
+    place = row.get(name)
+    if not isinstance(place, int) or isinstance(place, bool) or not 0 <= place < len(choices):
+        raise fail(
+            name,
+            f"place {place!r} is not among the {len(choices)} options, which start at 0.",
+            "key not among the options",
+        )
+    return ascii_uppercase[place]
 
 
 def letter_of(key: str, choices: Sequence[str], name: str, fail: Fail) -> str:

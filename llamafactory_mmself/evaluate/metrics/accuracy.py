@@ -3,9 +3,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from ... import verify
 from ...verify.letters import option_letter
@@ -227,13 +227,20 @@ class ScienceQA:
 
 def _kinds(item: Item) -> list[str]:
     """The categories that a ScienceQA question is in."""
-    subject = str(need(item, "subject", "the subject, such as 'natural science'")).split()[0]
+    need(item, "subject", "the subject, such as 'natural science'")
     grade = str(need(item, "grade", "the grade, such as 'grade7'"))
     if not grade.removeprefix("grade").isdigit():
         raise MetricError(f"Item {item.id!r}: a 'grade' looks like 'grade7', not {grade!r}.")
-    hint = bool(item.truth.get("hint"))
-    image = bool(item.images or item.truth.get("image"))
-    kinds = [subject, "grade_1_6" if int(grade.removeprefix("grade")) <= 6 else "grade_7_12"]
+    return scienceqa_kinds(item.truth, bool(item.images or item.truth.get("image")))
+
+
+def scienceqa_kinds(facts: Mapping[str, Any], image: bool) -> list[str]:
+    """The categories of a question by its `subject`, `grade` and `hint`, of which any may be missing."""
+    subject, hint = str(facts.get("subject") or ""), bool(facts.get("hint"))
+    grade = str(facts.get("grade") or "").removeprefix("grade")
+    kinds = subject.split()[:1]
+    if grade.isdigit():
+        kinds.append("grade_1_6" if int(grade) <= 6 else "grade_7_12")
     kinds += ["text"] * hint + ["image"] * image
     return kinds if hint or image else [*kinds, "no_context"]
 

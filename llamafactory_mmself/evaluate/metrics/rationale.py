@@ -127,8 +127,7 @@ def rouge_l(reference: str, text: str, published: bool = False) -> float:
     if not known or not said:
         return 0.0
     common = {word for one in second for other in first for word in common_subsequence(one, other)}
-    precision, recall = len(common) / len(said), len(common) / len(known)
-    return 2 * precision * recall / (precision + recall + 1e-8)
+    return 2 * len(common) / (len(said) + len(known))
 
 
 def common_subsequence(first: Sequence[str], second: Sequence[str]) -> list[str]:

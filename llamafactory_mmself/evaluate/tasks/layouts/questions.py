@@ -37,6 +37,15 @@ def read_benchmark(place: Place, source: str, split: str = "test", augmented: bo
         split: as the benchmark calls it.
         augmented: ChartQA's machine-written questions, too.
     """
+    yield from map(item_of, benchmark_questions(place, source, split, augmented))
+
+
+def benchmark_questions(place: Place, source: str, split: str, augmented: bool = False) -> list[Question]:
+    """The questions of a split that `data.sources` reads; see `read_benchmark`.
+
+    Raises:
+        LayoutError: a file is not there, or a row cannot be used.
+    """
     options = Options(augmented=augmented, extracted=place.pictures)
     try:
         found = read_source(source, place.folder, split, options)
@@ -44,7 +53,7 @@ def read_benchmark(place: Place, source: str, split: str = "test", augmented: bo
         raise MissingFile(f"{error}\n{place.expected}".strip()) from error
     except SourceError as error:
         raise LayoutError(str(error).removesuffix(" --drop_invalid leaves such rows out.")) from error
-    yield from map(item_of, found.questions)
+    return found.questions
 
 
 def item_of(question: Question) -> Item:

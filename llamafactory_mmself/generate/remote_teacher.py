@@ -1,0 +1,241 @@
+# SPDX-License-Identifier: Apache-2.0
+"""A teacher behind an OpenAI-compatible endpoint or Anthropic's Messages API.
+
+Answers are kept by all that the teacher is shown: model, prompt, texts, pictures. What fails, for whatever reason, is
+told with that reason, written to a file of its own, counted, and stops nothing; only a wrong key or address does, and
+only before the first answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+from ..files import append_jsonl, digest
+from ..prompts import Prompt, load_prompt
+from .cache import AnswerCache
+from .client import Connection, Endpoint, Refused, run_to_end
+from .replies import FINAL, ReplyError, parse_correction, parse_scores
+from .teacher import Corrected, Lesson, Scored
+from .teacher_config import TeacherConfig
+from .teacher_requests import CORRECT, SCORE, Turn, answer_of, body_of, example_of
+
+
+Value = TypeVar("Value")
+Kind = Literal["score", "correct"]
+
+_COMMON = ("picture", "question", "context", "options", "answer", "example")
+_FATAL = frozenset({401, 403, 404})
+
+
+@dataclass(frozen=True)
+class _Asked:
+    """A lesson on its way: its prompt, and the key of its answer."""
+
+    lesson: Lesson
+    prompt: str
+    key: str
+
+
+class RemoteTeacher:
+    """Scores and corrects by endpoint; see `generate.teacher.Teacher`.
+
+    Args:
+        config: where, how, and at what price.
+        score_prompt: your own prompt file for scores.
+        correct_prompt: your own prompt file for corrections.
+
+    Raises:
+        EngineError: the address is none.
+        PromptError: a prompt file cannot be used.
+    """
+
+    def __init__(
+        self, config: TeacherConfig, score_prompt: str | None = None, correct_prompt: str | None = None
+    ) -> None:
+        self.config = config
+        self._endpoint = Endpoint.at(
+            config.api_base, config.key_env, config.concurrency, config.timeout, config.retries, config.api
+        )
+        self._prompts: dict[Kind, Prompt] = {
+            "score": load_prompt(score_prompt, "ares_score.txt", (*_COMMON, "sentences")),
+            "correct": load_prompt(correct_prompt, "ares_correct.txt", (*_COMMON, "rationale")),
+        }
+        self._cache = AnswerCache(None if config.cache is None else Path(config.cache))
+        self._structured = config.structured
+        self._counts: Counter[str] = Counter()
+        self._spent = 0.0
+        self._answered = False
+        self._silent = 0
+
+    @property
+    def name(self) -> str:
+        """See `Teacher.name`."""
+        return f"{self.config.api_model}@{self._endpoint.base}"
+
+    def score(self, lessons: Sequence[Lesson]) -> list[Scored]:
+        """See `Teacher.score`.
+
+        Raises:
+            EngineError: key or address are wrong.
+        """
+
+        def read(lesson: Lesson, reply: str | None) -> Scored:
+            return Scored(tuple(parse_scores(reply, len(lesson.sentences))))
+
+        return run_to_end(self._ask("score", lessons, read, lambda reason: Scored(None, reason)))
+
+    def correct(self, lessons: Sequence[Lesson]) -> list[Corrected]:
+        """See `Teacher.correct`. Errors as for `score`."""
+
+        def read(lesson: Lesson, reply: str | None) -> Corrected:
+            return Corrected(parse_correction(reply))
+
+        return run_to_end(self._ask("correct", lessons, read, lambda reason: Corrected(None, reason)))
+
+    def counts(self) -> Mapping[str, float]:
+        """See `Teacher.counts`: lessons, asked, cached, repaired, failed, tokens and cost."""
+        names = ("lessons", "asked", "cached", "repaired", "failed", "prompt_tokens", "answer_tokens")
+        return {**{name: float(self._counts[name]) for name in names}, "cost": self._spent}
+
+    async def _ask(
+        self,
+        kind: Kind,
+        lessons: Sequence[Lesson],
+        read: Callable[[Lesson, str | None], Value],
+        failed: Callable[[str], Value],
+    ) -> list[Value]:
+        self._silent = 0
+        digests: dict[str, str] = {}
+        async with self._endpoint.connect() as connection:
+
+            async def one(lesson: Lesson) -> Value:
+                async with connection.slots:
+                    try:
+                        asked = self._prepared(kind, lesson, digests)
+                    except OSError as error:
+                        return failed(self._fail(kind, lesson, f"the picture cannot be read: {error}", None))
+                    return await self._one(connection, kind, asked, read, failed)
+
+            try:
+                async with asyncio.TaskGroup() as group:
+                    tasks = [group.create_task(one(lesson)) for lesson in lessons]
+            except ExceptionGroup as errors:
+                raise errors.exceptions[0] from None
+        return [task.result() for task in tasks]
+
+    async def _one(
+        self,
+        connection: Connection,
+        kind: Kind,
+        asked: _Asked,
+        read: Callable[[Lesson, str | None], Value],
+        failed: Callable[[str], Value],
+    ) -> Value:
+        """A lesson's answer, after one repair if the first reply cannot be read."""
+        self._counts["lessons"] += 1
+        turns: list[Turn] = [("user", asked.prompt)]
+        reply: str | None = None
+        reason = ""
+        for attempt in range(2 if self.config.repair else 1):
+            key = asked.key if not attempt else _digest([asked.key, "repair", reply])
+            try:
+                reply = await self._reply(connection, kind, key, turns, asked.lesson.question.images)
+                return read(asked.lesson, reply)
+            except ReplyError as error:
+                reason = error.reason
+                self._counts["repaired"] += not attempt and self.config.repair
+                turns += [("assistant", reply or "(nothing)"), ("user", _complaint(str(error), kind))]
+            except Refused as error:
+                if not self._answered and error.status in _FATAL:
+                    raise
+                reason = f"refused: {error.reason}"
+                break
+            except ValueError as error:  # no answer, or no money
+                reason = str(error)
+                break
+        return failed(self._fail(kind, asked.lesson, reason, reply))
+
+    async def _reply(
+        self, connection: Connection, kind: Kind, key: str, turns: Sequence[Turn], images: Sequence[str]
+    ) -> str:
+        """The teacher's text for a conversation, from the cache if it is there."""
+        known = self._cache.get(key)
+        if known is not None:
+            self._counts["cached"] += 1
+            return known[0]
+        if self.config.budget is not None and self._spent >= self.config.budget:
+            raise ValueError("budget: nothing is asked any more")
+        if self.config.patience and self._silent >= self.config.patience:
+            raise ValueError("silent: the teacher has not answered the last requests")
+        answer = await self._sent(connection, kind, turns, images)
+        text, cut, prompt_tokens, answer_tokens = answer_of(self.config.api, answer)
+        self._answered, self._silent = True, 0
+        self._counts.update(asked=1, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens)
+        self._spent += self.config.cost(prompt_tokens, answer_tokens)
+        self._cache.add({key: (text, "length" if cut else "stop")})
+        return text
+
+    async def _sent(
+        self, connection: Connection, kind: Kind, turns: Sequence[Turn], images: Sequence[str]
+    ) -> dict[str, Any]:
+        form = SCORE if kind == "score" else CORRECT
+        send = connection.messages if self.config.api == "anthropic" else connection.chat
+        structured = self._structured
+        try:
+            return await send(body_of(self.config, turns, images, form if structured else None))
+        except Refused as refused:
+            if not structured or refused.status not in (400, 422):
+                raise
+            answer = await send(body_of(self.config, turns, images, None))
+            self._structured = False  # it was the form that was refused
+            return answer
+        except ValueError:
+            self._silent += 1
+            raise
+
+    def _prepared(self, kind: Kind, lesson: Lesson, digests: dict[str, str]) -> _Asked:
+        question = lesson.question
+        right = f"({question.answer}) " if question.choices else ""
+        truth = dict(zip(question.letters, question.choices or (), strict=True)).get(question.answer, question.answer)
+        told = self.config.show_answer and question.answer
+        values = {
+            "picture": " The picture is shown." if question.images else " There is no picture.",
+            "question": question.text,
+            "context": question.context,
+            "options": question.options,
+            "answer": f"The right answer: {right if question.choices else ''}{truth}\n" if told else "",
+            "example": example_of(kind),
+        }
+        own = (
+            {"sentences": "\n".join(f"{n}. {text}" for n, text in enumerate(lesson.sentences, start=1))}
+            if kind == "score"
+            else {"rationale": lesson.text}
+        )
+        prompt = self._prompts[kind].fill(**values, **own)
+        digests.update({image: digest(Path(image)) for image in question.images if image not in digests})
+        shown = [digests[image] for image in question.images]
+        who = [self.name, self.config.temperature, self.config.max_tokens, self.config.structured]
+        return _Asked(lesson, prompt, _digest([who, self._prompts[kind].digest, prompt, shown]))
+
+    def _fail(self, kind: Kind, lesson: Lesson, reason: str, reply: str | None) -> str:
+        self._counts["failed"] += 1
+        if self.config.failures is not None:
+            row = {"kind": kind, "id": lesson.id, "question": lesson.question.id, "reason": reason, "reply": reply}
+            append_jsonl(Path(self.config.failures), [row])
+        return reason
+
+
+def _complaint(problem: str, kind: Kind) -> str:
+    what = f"with the field `{FINAL}`" if kind == "correct" else "with one score from 0 to 1 for each sentence"
+    return f"Your reply could not be used: {problem} Reply again with JSON {what} and nothing else."
+
+
+def _digest(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()

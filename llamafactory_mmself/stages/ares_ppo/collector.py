@@ -1,0 +1,237 @@
+# SPDX-License-Identifier: Apache-2.0
+"""Fills the buffer: rollout, feedback, annotation, advantages. Every rank takes part in each of these."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from ...files import write_jsonl
+from ...generate.seeds import derived_seed
+from ...plugin import lf
+from ...tree.actor_critic import ActorCriticScorer
+from ...tree.batch import Batch
+from ...tree.scores import Scores, ScoreTable
+from ...tree.unwrap import bare_model
+from ..base import RunArguments
+from ..ranks import from_first, gathered
+from .advantages import longest, monte_carlo_returns, with_advantages
+from .alarms import alarms, figures
+from .critic import critic_of, warm_up
+from .prompts import Asked
+from .rewards import Rewarder
+from .rollouts import Response, Rollout
+from .sampling import Sampler, evaluating
+from .tree import build_tree, role
+
+
+if TYPE_CHECKING:
+    from .trainer import AresPPOTrainer
+
+logger = lf.get_logger(__name__)
+
+#: How far log-probs of sampling and of training may lie apart, by precision; rounding explains no more.
+TOLERANCES = {torch.float64: 1e-3, torch.float32: 1e-3, torch.float16: 0.1, torch.bfloat16: 0.5}
+
+
+@dataclass
+class Collector:
+    """Fills the buffer of a trainer.
+
+    Attributes:
+        run: arguments of the run.
+        asked: its questions.
+        sampler: where responses come from.
+        rewarder: what they are worth; used by the first rank only.
+        scorer: the trainer's engine.
+    """
+
+    run: RunArguments
+    asked: Sequence[Asked]
+    sampler: Sampler
+    rewarder: Rewarder
+    scorer: ActorCriticScorer
+
+    def fill(self, trainer: AresPPOTrainer, number: int) -> None:
+        """Fills the buffer for a round; see `docs/ares.md` for the order of things."""
+        args = self.run.stage
+        chosen = self.chosen(number, trainer.shape.prompts)
+        rollouts = self._sampled(trainer, number, chosen)
+        rollouts = self._rewarded(chosen, rollouts)
+        rollouts = self._annotated(trainer, rollouts)
+        if number == 0 and args.advantage == "gae" and args.critic_warmup_epochs:
+            self._warm_up(trainer, rollouts)
+            rollouts = self._annotated(trainer, rollouts)
+        rollouts = with_advantages(rollouts, args)
+        found = {**figures(rollouts), **from_first(dict(self.rewarder.source.counts()))}
+        buffer = trainer.buffer
+        buffer.rollouts, buffer.figures = rollouts, found
+        buffer.first = buffer.first or found
+        self._tell(trainer, number)
+
+    def chosen(self, number: int, size: int) -> list[Asked]:
+        """The questions of a round: the next ones of an endless row of shuffled data sets; published: unshuffled."""
+        found = []
+        for place in range(number * size, (number + 1) * size):
+            epoch, index = divmod(place, len(self.asked))
+            found.append(self.asked[self._order(epoch)[index]])
+        return found
+
+    def _order(self, epoch: int) -> list[int]:
+        count = len(self.asked)
+        if self.run.stage.quirks == "published":
+            return list(range(count))
+        seed = derived_seed(self.run.training.seed, "prompts", epoch)
+        order: list[int] = torch.randperm(count, generator=torch.Generator().manual_seed(seed)).tolist()
+        return order
+
+    def _sampled(self, trainer: AresPPOTrainer, number: int, chosen: Sequence[Asked]) -> list[Rollout]:
+        """Batches are the same for any number of ranks, and so is what is sampled in them."""
+        size, ranks, rank = self.run.stage.rollout_batch_size, trainer.shape.ranks, trainer.args.process_index
+        starts = list(range(0, len(chosen), size))
+        mine: dict[int, list[Rollout]] = {}
+        for place, start in enumerate(starts):
+            if place % ranks == rank:
+                seed = derived_seed(self.run.training.seed, "rollout", number, place)
+                mine[place] = self.sampler(trainer.model_wrapped, chosen[start : start + size], seed)
+        batches = {place: batch for part in gathered(mine) for place, batch in part.items()}
+        return [rollout for place in range(len(starts)) for rollout in batches[place]]
+
+    def _rewarded(self, chosen: Sequence[Asked], rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """The first rank asks for rewards, so that there is one cache and one budget; the others wait."""
+        found: list[list[Response]] | Exception | None = None
+        if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+            found = from_first(None)
+        else:
+            try:
+                found = self._ask(chosen, rollouts)
+            except (ValueError, OSError) as error:  # the others wait for it, too
+                found = error
+            found = from_first(found)
+        if isinstance(found, Exception):
+            raise found
+        assert found is not None
+        return [replace(rollout, responses=tuple(item)) for rollout, item in zip(rollouts, found, strict=True)]
+
+    def _ask(self, chosen: Sequence[Asked], rollouts: Sequence[Rollout]) -> list[list[Response]]:
+        pairs = [
+            (self.rewarder.answered(item.question, number, response), response)
+            for item, rollout in zip(chosen, rollouts, strict=True)
+            for number, response in enumerate(rollout.responses)
+        ]
+        rewarded = iter(self.rewarder.reward([answer for answer, _ in pairs], [response for _, response in pairs]))
+        return [[next(rewarded) for _ in rollout.responses] for rollout in rollouts]
+
+    def _annotated(self, trainer: AresPPOTrainer, rollouts: Sequence[Rollout]) -> list[Rollout]:
+        """Log-probs of policy and reference, entropies and values, as training computes them."""
+        mine: dict[int, tuple[Response, ...]] = {}
+        with evaluating(trainer.model_wrapped), torch.no_grad():
+            for places, batch in self._batches(trainer, rollouts):
+                policy, reference = trainer.both(batch)
+                for place, number in enumerate(places):
+                    if number >= len(rollouts):
+                        continue
+                    mine[number] = tuple(
+                        _annotated(response, policy, reference, role(k), place)
+                        for k, response in enumerate(rollouts[number].responses)
+                    )
+        found = {number: item for part in gathered(mine) for number, item in part.items()}
+        return [replace(rollout, responses=found[number]) for number, rollout in enumerate(rollouts)]
+
+    def _batches(self, trainer: AresPPOTrainer, rollouts: Sequence[Rollout]) -> Iterator[tuple[list[int], Batch]]:
+        """This rank's rollouts in batches, as training deals them out; numbers from `len(rollouts)` on are fillers."""
+        shape, rank, width = trainer.shape, trainer.args.process_index, longest(rollouts)
+        for batch in range(shape.batches):
+            places = shape.share(range(shape.rows), batch, rank)
+            trees = [build_tree(rollouts[place if place < len(rollouts) else 0], width) for place in places]
+            yield places, trainer.prepared(trainer.data_collator.collate(trees, [True] * len(trees)))
+
+    def _warm_up(self, trainer: AresPPOTrainer, rollouts: Sequence[Rollout]) -> None:
+        """Trains the critic's head on the first buffer's returns, the trunk as it is."""
+        args, bare = self.run.stage, bare_model(trainer.model_wrapped)
+        head = critic_of(bare)
+        assert head is not None
+        returns = monte_carlo_returns(rollouts, args)
+
+        def step(group: Iterator[tuple[list[int], Batch]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
+            for places, batch in group:
+                trainer.policy_scores(batch)
+                assert self.scorer.states is not None
+                rows = [returns[place] if place < len(returns) else None for place in places]
+                yield self.scorer.states, *_targets(batch, rows)
+
+        def steps() -> Iterator[Iterator[tuple[Tensor, Tensor, Tensor]]]:
+            batches = self._batches(trainer, rollouts)
+            for _ in range(trainer.shape.batches // trainer.shape.accumulation):
+                yield step(islice(batches, trainer.shape.accumulation))
+
+        self.scorer.keep_states = True
+        with evaluating(trainer.model_wrapped), torch.no_grad():
+            losses = warm_up(
+                head,
+                steps,
+                epochs=args.critic_warmup_epochs,
+                learning_rate=args.critic_warmup_lr,
+                reduce=trainer.sum_over_ranks,
+            )
+        self.scorer.keep_states, self.scorer.states = False, None
+        logger.info_rank0(f"The critic's error in its warm-up: {', '.join(f'{loss:.4f}' for loss in losses)}.")
+
+    def _tell(self, trainer: AresPPOTrainer, number: int) -> None:
+        buffer = trainer.buffer
+        shown = ", ".join(f"{name} {value:.4g}" for name, value in buffer.figures.items())
+        logger.info_rank0(f"Buffer {number + 1} of {trainer.shape.rounds}: {shown}.")
+        precision = max(
+            (bare_model(trainer.model).dtype, self.run.model.compute_dtype or torch.float32),
+            key=lambda kind: torch.finfo(kind).eps,
+        )
+        for text in alarms(buffer.figures, buffer.first, TOLERANCES[precision]):
+            logger.warning_rank0(f"Buffer {number + 1}: {text}")
+        for reason, count in self.rewarder.failed.items():
+            logger.warning_rank0(f"Responses without a reward so far: {count} ({reason}).")
+        if self.run.stage.save_rollouts and trainer.is_world_process_zero():
+            path = Path(self.run.training.output_dir, "rollouts", f"buffer-{number + 1:04d}.jsonl")
+            write_jsonl(path, (rollout.readable() for rollout in buffer.rollouts))
+
+
+def _annotated(
+    response: Response, policy: ScoreTable, reference: ScoreTable | None, name: str, place: int
+) -> Response:
+    scores = policy[name]
+    entropy = _floats(scores, "entropy", place)
+    return replace(
+        response,
+        logps=_floats(scores, "logp", place),
+        ref_logps=() if reference is None else _floats(reference[name], "logp", place),
+        values=_floats(scores, "value", place),
+        entropy=sum(entropy) / max(len(entropy), 1),
+    )
+
+
+def _floats(scores: Scores, name: str, place: int) -> tuple[float, ...]:
+    values: Tensor | None = vars(scores)[name]
+    return () if values is None else tuple(values[place][scores.mask[place]].float().tolist())
+
+
+def _targets(batch: Batch, returns: Sequence[Sequence[Sequence[float]] | None]) -> tuple[Tensor, Tensor]:
+    """Returns and weights of a batch's scored tokens, [s] each; responses that take no part weigh nothing."""
+    count = len(batch["score"]["targets"])
+    device = batch["score"]["targets"].device
+    wanted, weights = torch.zeros(2, count, device=device).unbind()
+    tokens = batch["side"]["tokens"]
+    for name, where in batch["roles"].items():
+        number = int(name.rpartition(".")[2])
+        for place, row in enumerate(returns):
+            if row is None:
+                continue
+            mask = where["mask"][place]
+            index = where["index"][place][mask]
+            wanted[index] = torch.tensor(row[number], device=device)
+            weights[index] = tokens[place, number, : len(index)].to(weights.dtype)
+    return wanted, weights
