@@ -33,10 +33,14 @@ def test_a_device_without_a_kernel_says_so():
     assert "does not support backward on CPU" in flex_failure(torch.device("cpu"))
 
 
-@pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:flex_attention called without torch.compile")
 @pytest.mark.parametrize("family", ["qwen2_5_vl", "llava"])
-def test_flex_attention_scores_like_sdpa(make_lab, family):
-    """Forward only, on a CPU. Several lengths share a compiled kernel, and dense batches go through SDPA."""
+def test_flex_attention_scores_like_sdpa(make_lab, family, monkeypatch):
+    """Forward only, and not compiled: what torch 2.11 generates for CPUs mixes up the names of ten sizes and more.
+
+    No run attends so on a CPU; on a GPU `flex_failure` tries the compiled kernel. Dense batches go through SDPA.
+    """
+    monkeypatch.setattr(attention, "_compiled_flex", lambda: attention.flex_attention)
     lab = make_lab(family)
     model = copy.deepcopy(lab.model).float()
     for trees in (lab.trees("orm"), lab.trees("dpo"), lab.trees("svco-ref", "sameBatch")):
