@@ -56,6 +56,7 @@ def test_entry_points(wheel: Path) -> None:
         "llamafactory.stages": {
             "mdpo": "llamafactory_mmself.stages.mdpo.stage:STAGE",
             "reflection_sft": "llamafactory_mmself.stages.reflection_sft.stage:STAGE",
+            "ares_ppo": "llamafactory_mmself.stages.ares_ppo.stage:STAGE",
             "sherlock_dpo": "llamafactory_mmself.stages.sherlock_dpo.stage:STAGE",
         },
         "llamafactory.dataset_formats": {"mmself": "llamafactory_mmself.plugin.formats:MMSelfConverter"},
