@@ -161,7 +161,7 @@ class ChooseForward(TrainerCallback):
         trainer = self._trainer
         trees = batches[trainer.args.process_index % len(batches)]
         before = text_attention(self._models[0])
-        with _scoring(trainer.model_wrapped):
+        with evaluating(trainer.model_wrapped), torch.no_grad():
             dense = self._score(self._collator.dense(trees))
             set_text_attention(self._models[0], attention)
             found = self._score(packed(trees))
@@ -194,13 +194,12 @@ def _impossible(run: RunArguments, models: Sequence[Any], wish: str) -> str | No
 
 
 @contextmanager
-def _scoring(model: nn.Module) -> Iterator[None]:
-    """No gradients, no dropout, no checkpointing; the model's mode comes back."""
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """No dropout, no checkpointing, so that layers keep their cache; the model's mode comes back."""
     training = model.training
     model.eval()
     try:
-        with torch.no_grad():
-            yield
+        yield
     finally:
         model.train(training)
 

@@ -20,6 +20,7 @@ from ...tree.batch import Batch
 from ...tree.scores import Scores, ScoreTable
 from ...tree.unwrap import bare_model
 from ..base import RunArguments
+from ..forward import evaluating
 from ..ranks import from_first, gathered
 from .advantages import longest, monte_carlo_returns, with_advantages
 from .alarms import alarms, figures
@@ -27,7 +28,7 @@ from .critic import critic_of, warm_up
 from .prompts import Asked
 from .rewards import Rewarder
 from .rollouts import Response, Rollout
-from .sampling import Sampler, evaluating
+from .sampling import Sampler
 from .tree import build_tree, role
 
 

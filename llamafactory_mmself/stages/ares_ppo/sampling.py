@@ -3,8 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -18,6 +18,7 @@ from ...generate.types import Completion, SamplingParams
 from ...tree.batch import DenseCollator
 from ...tree.unwrap import bare_model
 from ..base import SettingError
+from ..forward import evaluating
 from .arguments import AresPPOArguments
 from .prompts import Asked
 from .rollouts import Response, Rollout
@@ -121,14 +122,3 @@ class FileSampler:
 
 def _response(completion: Completion) -> Response:
     return Response(completion.token_ids, completion.text, completion.finish_reason, completion.logprobs or ())
-
-
-@contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
-    """Evaluation mode, in which checkpointed layers keep their cache; the mode comes back."""
-    training = model.training
-    model.eval()
-    try:
-        yield
-    finally:
-        model.train(training)
