@@ -46,7 +46,8 @@ from llamafactory_mmself.files import write_json, write_text
 
 RESULTS = Path(__file__).resolve().parent / "results"
 README = Path(__file__).resolve().parent / "README.md"
-MARKS = ("<!-- training steps: begin -->", "<!-- training steps: end -->")
+#: Part of the README's table -> the suites in it.
+PARTS = {"bar": ("bar",), "suites": tuple(name for name in SUITES if name not in ("bar", "quick"))}
 PACKAGES = ("llamafactory-mmself", "llamafactory", "trl", "transformers", "peft", "torch")
 STOCK = ("naive", "llamafactory", "trl")
 
@@ -118,22 +119,29 @@ def settings(options: argparse.Namespace) -> list[tuple[str, Setting]]:
 
 
 def write_report(report: dict[str, Any], folder: Path, name: str) -> Path:
-    """Writes JSON and plot, and the table into the README if the folder is the one of dated results."""
+    """Writes JSON and plot, and tables into the README if the folder is the one of dated results."""
     target = folder / f"{name}.json"
     write_json(target, report)
     plot(report, target.with_suffix(".png"))
     if folder == RESULTS and report["device"]["kind"] == "cpu":
-        text = README.read_text(encoding="utf-8")
-        before, rest = text.split(MARKS[0])
-        _, after = rest.split(MARKS[1])
-        about = (
-            f"`{report['command']}`, {report['date']}, commit {report['commit']}, {report['machine']['cpu']} with "
-            f"{report['machine']['cores']} cores; {report['rounds']} rounds. [All figures](results/{target.name})."
-        )
-        image = f"![speed of each contender, dense = 1](results/{name}.png)"
-        middle = f"{MARKS[0]}\n\n{about}\n\n{image}\n\n{table(report)}\n{MARKS[1]}"
-        write_text(README, before + middle + after)
+        for part, suites in PARTS.items():
+            rows = [row for row in report["rows"] if row["suite"] in suites]
+            if rows:
+                _write_part(part, {**report, "rows": rows}, target)
     return target
+
+
+def _write_part(part: str, report: dict[str, Any], target: Path) -> None:
+    begin, end = (f"<!-- training steps, {part}: {place} -->" for place in ("begin", "end"))
+    before, rest = README.read_text(encoding="utf-8").split(begin)
+    _, after = rest.split(end)
+    about = (
+        f"`{report['command']}`, {report['date']}, commit {report['commit']}, {report['machine']['cpu']} with "
+        f"{report['machine']['cores']} cores, {report['threads']} threads a process; {report['rounds']} rounds. "
+        f"[All figures](results/{target.name})."
+    )
+    image = f"![speed of each contender, dense = 1](results/{target.stem}.png)"
+    write_text(README, f"{before}{begin}\n\n{about}\n\n{image}\n\n{table(report)}\n{end}{after}")
 
 
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
@@ -218,6 +226,8 @@ def main() -> int:
         "rows": rows,
     }
     parts = ["quick"] if options.quick else [options.shape] if options.shape else []
+    if not options.quick and len(options.suites) + 1 < len(SUITES):
+        parts += ["bar"] if options.suites == ["bar"] else ["suites"]
     name = "-".join(["training_steps", *parts, *(["cuda"] if options.device == "cuda" else []), report["date"]])
     target = write_report(report, options.out, name)
     print(f"{table(report)}\nWritten to {target}")

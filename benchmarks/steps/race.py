@@ -87,20 +87,24 @@ class Worker:
 
     def step(self, run: Run) -> None:
         """Takes one step."""
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):  # reading says why
-            self._process.stdin.write("go\n")
-            self._process.stdin.flush()
+        self._go()
         message = self._read(run)
         if not run.failure:
             run.seconds.append(message["seconds"])
             run.peak = max(run.peak, message["memory"])
 
     def end(self, run: Run) -> None:
-        """Takes the losses and notes."""
+        """Lets the process end, and takes its losses and notes."""
+        self._go()
         message = self._read(run)
         if not run.failure:
             run.losses, run.notes = message["losses"], message["notes"]
+
+    def _go(self) -> None:
+        assert self._process.stdin is not None
+        with contextlib.suppress(BrokenPipeError):  # reading says why
+            self._process.stdin.write("go\n")
+            self._process.stdin.flush()
 
     def _read(self, run: Run) -> dict[str, Any]:
         assert self._process.stdout is not None

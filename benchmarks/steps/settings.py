@@ -20,7 +20,7 @@ STAGES: dict[str, dict[str, Any]] = {
     "svco": {"stage": "mdpo", "strategy": "svco-ref", "vtcl_mode": "sameBatch"},
     "svco_single": {"stage": "mdpo", "strategy": "svco-ref"},
     "group": {"stage": "mdpo", "strategy": "dpo"},
-    "sherlock": {"stage": "sherlock_dpo"},
+    "sherlock": {"stage": "sherlock_dpo", "weigh_dpo": True},  # as in the published code
 }
 
 

@@ -38,9 +38,8 @@ class Notes(logging.Handler):
 class PipeGate:
     """The gate of a worker; memory is in bytes."""
 
-    def __init__(self, device: str, steps: int, lines: TextIO, notes: Notes) -> None:
+    def __init__(self, device: str, lines: TextIO, notes: Notes) -> None:
         self._notes = notes
-        self._left = steps
         self._cuda = device == "cuda"
         self._lines = lines
         self._start = 0.0
@@ -59,9 +58,7 @@ class PipeGate:
 
             torch.cuda.synchronize()
         self.say(event="step", seconds=time.perf_counter() - self._start, memory=self._peak())
-        self._left -= 1
-        if self._left:
-            self._wait()
+        self._wait()  # after the last step, too: saving the model must not disturb those that still take theirs
 
     def finished(self, losses: Sequence[float]) -> None:
         """See `Gate`."""
@@ -125,7 +122,7 @@ def main() -> None:
     job = load_job(json.loads(sys.argv[1]))
     notes = Notes()
     logging.getLogger("llamafactory").addHandler(notes)
-    gate = PipeGate(job.device, job.steps, lines, notes)
+    gate = PipeGate(job.device, lines, notes)
     try:
         run(job, gate)
     except Exception as error:

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from .sample import add_engine, engine_config
+from .sample import add_engine, engine_config, engine_file
 
 
 if TYPE_CHECKING:
@@ -30,6 +30,8 @@ examples, in the order of a round:
   mmself build ares answer --questions test.json --samples test_sft.jsonl --requests asked.jsonl
   mmself sample --requests asked.jsonl --model saves/sft --adapter saves/answer ... --out answered.jsonl
   mmself build ares report --questions test.json --answers answered.jsonl --samples test_sft.jsonl
+  mmself build ares compare --questions test.json --samples test_sft.jsonl --baseline test_rl.jsonl \
+      --judge judge.yaml --out wins.json
 
 A teacher is a YAML file, a file of scores, or module:function; see docs/ares.md.
 """
@@ -49,6 +51,7 @@ def add(recipes: Any) -> None:
     _add_answer(parts.add_parser("answer", help="rows of the answer adapter, or its requests"))
     _add_captions(parts.add_parser("captions", help="caption pictures, for the context of prompts"))
     _add_report(parts.add_parser("report", help="accuracy by subject, modality and grade; rationales by overlap"))
+    _add_compare(parts.add_parser("compare", help="win rate of rationales over another model's, by a judge"))
 
 
 def _add_samples(parser: argparse.ArgumentParser) -> None:
@@ -108,6 +111,16 @@ def _add_report(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--profile", default="letters", help="verifier profile (default: letters)")
     parser.add_argument("--out", type=Path, help="JSON file of the figures")
     parser.set_defaults(run=_report)
+
+
+def _add_compare(parser: argparse.ArgumentParser) -> None:
+    _add_samples(parser)
+    parser.add_argument("--baseline", required=True, type=Path, help="rationales of the other model")
+    parser.add_argument("--judge", required=True, type=Path, metavar="YAML", help="engine of the judge")
+    parser.add_argument("--rubric", type=Path, help="your own rubric (default: eval_win_rate)")
+    parser.add_argument("--blind_judge", action="store_true", help="the judge does not get the pictures")
+    parser.add_argument("--out", required=True, type=Path, help="JSON file of the figures")
+    parser.set_defaults(run=_compare)
 
 
 def _options(arguments: argparse.Namespace, **more: Any) -> Any:
@@ -231,6 +244,36 @@ def _report(arguments: argparse.Namespace) -> int:
         print(f"rationales: {_listed({n: v for n, v in figures['rationales'].items() if v is not None})}")
     if arguments.out is not None:
         write_json(arguments.out, figures)
+    return 0
+
+
+def _compare(arguments: argparse.Namespace) -> int:
+    os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARN")
+    from ..data.questions import read_questions
+    from ..evaluate.benchmark import LazyEngine
+    from ..evaluate.rationales import win_rate
+    from ..files import write_json
+    from ..generate.jobs import read_samples
+
+    questions = read_questions(arguments.questions, labelled=False)
+    ours, theirs = (
+        {sample.request: sample.text for sample in read_samples(file) if sample.k == 0}
+        for file in (arguments.samples, arguments.baseline)
+    )
+    judge = LazyEngine(engine_file(arguments.judge))
+    cache = arguments.out.with_suffix(".judge.jsonl")
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # LLaMA-Factory logs to standard output
+            found = win_rate(
+                questions, ours, theirs, judge, cache, rubric=arguments.rubric, picture=not arguments.blind_judge
+            )
+    finally:
+        judge.close()
+    write_json(arguments.out, found)
+    for name, figure in found["figures"].items():
+        low, value, high = ("-" if figure[key] is None else f"{figure[key]:.1f}" for key in ("low", "value", "high"))
+        print(f"{name:<8} {value:>5} % (95 %: {low} to {high})")
+    print(f"{'pairs':<8} {found['pairs']}, unparsed {found['unparsed']}, without a partner {found['unpaired']}")
     return 0
 
 

@@ -1,16 +1,22 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Figures of questions and samples for `mmself build ares report`, computed by the metrics of benchmarks."""
+"""Figures of questions and samples for `mmself build ares`, computed by the metrics of benchmarks."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 from ..data.questions import Question
+from ..generate.types import Engine
 from .metrics.accuracy import scienceqa_kinds
-from .metrics.base import PARSED, Answer, Item
+from .metrics.base import PARSED, Answer, Item, summarise
 from .metrics.rationale import Embedder, TextOverlap
+from .metrics.win_rate import WinRate
+from .scoring import figure_values
 from .stats import Interval, wilson
+from .verdicts import replies
 
 
 #: Kinds of the metric `scienceqa`, by their names in the report, where these differ.
@@ -89,6 +95,71 @@ class Share:
     def interval(self) -> Interval:
         """95 %."""
         return wilson(self.right, self.total)
+
+
+def win_rate(
+    questions: Sequence[Question],
+    ours: Mapping[str, str],
+    theirs: Mapping[str, str],
+    judge: Engine,
+    cache: Path,
+    *,
+    rubric: Path | None = None,
+    picture: bool = True,
+    draws: int = 1000,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """How often a judge prefers our rationales; see the metric `win_rate`.
+
+    Args:
+        questions: that the rationales are about; those with an answer show it to the judge.
+        ours: question -> rationale.
+        theirs: the other model's.
+        judge: who is asked, in both orders.
+        cache: JSONL file of the judge's replies; nothing is asked twice.
+        rubric: the user's own.
+        picture: whether the judge gets the pictures.
+        draws: of the bootstrap over questions.
+        seed: of the bootstrap.
+
+    Returns:
+        `figures` (`win_rate`, `win`, `tie`, `lose` in percent, each with `value`, `low`, `high`), `pairs`, `unparsed`,
+        `unpaired` (questions that one of the two lacks), `judge`, `rubric`, `metric`, `seed`, `draws`.
+
+    Raises:
+        ValueError: no question has both.
+        EngineError: the judge cannot answer; what it said before is in the cache.
+    """
+    metric = WinRate(picture=picture)
+    pairs = [question for question in questions if question.id in ours and question.id in theirs]
+    if not pairs:
+        raise ValueError("No question has a rationale in both files of samples: do they answer the same questions?")
+    items = [
+        Item(
+            question.id,
+            question.question,
+            question.images,
+            {"baseline": theirs[question.id], **({"reference": question.answer} if question.answer else {})},
+        )
+        for question in pairs
+    ]
+    prompt = metric.rubric(rubric)
+    verdicts = replies(judge, prompt, metric.form, [metric.questions(item, ours[item.id]) for item in items], cache)
+    answers = [Answer(item, ours[item.id], verdict) for item, verdict in zip(items, verdicts, strict=True)]
+    columns = metric.columns(answers)
+    figures = summarise(columns, metric.figures, draws=draws, seed=seed)
+    seen = {question.id for question in questions}
+    return {
+        "figures": {name: figure_values(figure) for name, figure in figures.items()},
+        "pairs": len(pairs),
+        "unparsed": len(pairs) - int(columns[PARSED].sum()),
+        "unpaired": len((ours.keys() ^ theirs.keys()) & seen),
+        "judge": judge.policy,
+        "rubric": prompt.digest,
+        "metric": {"name": metric.name, "version": metric.version},
+        "seed": seed,
+        "draws": draws,
+    }
 
 
 def by_kind(questions: Sequence[Question], correct: Mapping[str, bool]) -> dict[str, Share]:

@@ -95,7 +95,7 @@ def score(
         _write_columns(folder / COLUMNS, items, columns)
     told |= {
         "headline": None if metric is None else metric.headline,
-        "figures": {name: _figure(figure) for name, figure in figures.items()},
+        "figures": {name: figure_values(figure) for name, figure in figures.items()},
     }
     submission = None
     if metric is not None:
@@ -106,7 +106,8 @@ def score(
     return Scored(task, folder, None if metric is None else metric.name, told["headline"], figures, told, submission)
 
 
-def _figure(figure: Figure) -> dict[str, float | None]:
+def figure_values(figure: Figure) -> dict[str, float | None]:
+    """A figure as JSON has it: `value`, and the ends of its interval, `low` and `high`."""
     interval = figure.interval
     low, high = (None, None) if interval is None else (interval.low, interval.high)
     return {"value": finite(figure.value), "low": finite(low), "high": finite(high)}

@@ -59,7 +59,7 @@ class Judging:
         rubric = metric.rubric(self.prompts.get(metric.prompt.removesuffix(".txt")))
         if self.engine is None:
             return self._known(rubric, items, asked)
-        texts = self._asked(self.engine, rubric, metric.form, asked)
+        texts = replies(self.engine, rubric, metric.form, asked, self.cache)
         rows = (
             {"id": item.id, "asked": _digest(questions), "rubric": rubric.digest, "judge": self.engine.policy}
             | {"verdict": text}
@@ -68,14 +68,6 @@ class Judging:
         )
         write_jsonl(self.folder / VERDICTS, rows)
         return texts, {"policy": self.engine.policy, "rubric": rubric.digest}
-
-    def _asked(
-        self, engine: Engine, rubric: Prompt, form: Form, asked: Sequence[tuple[JudgeItem, ...]]
-    ) -> list[str | None]:
-        judge = Judge(engine, rubric, form, tries=TRIES, cache=self.cache, progress=True)
-        questions = [replace(question, id=f"{question.id}#{k}") for group in asked for k, question in enumerate(group)]
-        replies = iter(judge.ask(questions))
-        return [joined([_text(next(replies), form) for _ in group]) for group in asked]
 
     def _known(
         self,
@@ -99,6 +91,20 @@ class Judging:
             texts.append(None if row is None else str(row["verdict"]))
             judges |= set() if row is None else {str(row["judge"])}
         return texts, {"policy": ", ".join(sorted(judges)), "rubric": rubric.digest}
+
+
+def replies(
+    engine: Engine, rubric: Prompt, form: Form, asked: Sequence[tuple[JudgeItem, ...]], cache: Path
+) -> list[str | None]:
+    """A judge's words on each group of questions, as `Answer.verdict` has them; see `Judged.questions`.
+
+    Raises:
+        EngineError: the judge cannot answer; what it said before is in the cache.
+    """
+    judge = Judge(engine, rubric, form, tries=TRIES, cache=cache, progress=True)
+    questions = [replace(question, id=f"{question.id}#{k}") for group in asked for k, question in enumerate(group)]
+    found = iter(judge.ask(questions))
+    return [joined([_text(next(found), form) for _ in group]) for group in asked]
 
 
 def _text(judgement: Judgement, form: Form) -> str:

@@ -27,6 +27,7 @@ from ..prompts import Prompt, load_prompt
 from ..recipes import ares
 from ..recipes.datasets import register_dataset
 from ..recipes.examples import write_dataset
+from .ares_presets import with_preset
 from .method import DATASET, Method, dataset, written
 from .recipe import ARES_PHASES, Form, Recipe
 from .rounds import Rounds
@@ -39,7 +40,7 @@ RL, SFT, ANSWER = ARES_PHASES
 _COLUMNS = {"messages": "conversations", "images": "images", "id": "id", "answer": "answer", "choices": "choices"}
 
 
-def phase(number: int, last: int) -> str:
+def usual_phase(number: int, last: int) -> str:
     """What a round is: RL and SFT in turn; an odd last one from the third on trains the answer adapter."""
     if number % 2 == 0:
         return SFT
@@ -53,11 +54,13 @@ class AresBuild:
     Attributes:
         teacher: who scores and corrects: a YAML file, a .jsonl file of scores, or module:function.
         score_test: let the teacher score the held-out rationales of each round, too.
+        phases: what each round is: `rl`, `sft` (corrections) or, the last one, `answer`; empty: RL and SFT in turn.
         options: see `recipes.ares.AresOptions`.
     """
 
     teacher: str
     score_test: bool
+    phases: tuple[str, ...]
     options: ares.AresOptions
 
     @classmethod
@@ -65,14 +68,19 @@ class AresBuild:
         """Reads the recipe's values.
 
         Raises:
-            LoopError: there is no teacher.
+            LoopError: there is no teacher, or a phase has no sense.
         """
         rest = dict(values)
         teacher, score_test = rest.pop("teacher", None), rest.pop("score_test", False)
+        phases = rest.pop("phases", None) or ()
+        if not isinstance(phases, list | tuple) or any(name not in ARES_PHASES for name in phases):
+            raise LoopError(f"`build.phases`: a list of {', '.join(ARES_PHASES)} is expected, found {phases!r}.")
+        if ANSWER in phases[:-1]:
+            raise LoopError("`build.phases`: `answer`, whose adapter stays apart, has to be the last.")
         if not isinstance(teacher, str) or not teacher:
             raise LoopError("`build.teacher` is missing: a YAML file, a .jsonl file of scores, or module:function.")
         place = str(Path(teacher).resolve()) if Path(teacher).is_file() else teacher
-        return cls(place, bool(score_test), ares.AresOptions.from_dict(rest))
+        return cls(place, bool(score_test), tuple(phases), ares.AresOptions.from_dict(rest))
 
     @property
     def files(self) -> dict[str, Path]:
@@ -92,6 +100,11 @@ class AresRounds(Rounds):
         self.answer = load_prompt(recipe.prompts.get("answer"), "ares_answer.txt", shown)
         if unknown := sorted(recipe.prompts.keys() - {"rationale", "answer"}):
             raise LoopError(f"There is no prompt {unknown[0]!r} in method ares. The prompts are: rationale, answer.")
+        phases = self.build_options.phases
+        if phases and len(phases) != recipe.iterations:
+            raise LoopError(f"`build.phases` names {len(phases)} rounds, `iterations` says {recipe.iterations}.")
+        for name in ARES_PHASES:
+            self._phase_arguments(name)
         if self.phase(recipe.iterations) == ANSWER and not self.lora:
             raise LoopError(
                 "The answer adapter needs `finetuning_type: lora` in `train`: the model without it gives rationales. "
@@ -99,8 +112,10 @@ class AresRounds(Rounds):
             )
 
     def phase(self, number: int) -> str:
-        """What a round is."""
-        return phase(number, self.recipe.iterations)
+        """What a round is; the one after the last is none."""
+        if phases := self.build_options.phases:
+            return phases[number - 1] if 0 < number <= len(phases) else ""
+        return usual_phase(number, self.recipe.iterations)
 
     def base(self, number: int) -> str:
         """See `Rounds.base`."""
@@ -123,7 +138,10 @@ class AresRounds(Rounds):
         if name == RL:
             prompt = self.recipe.prompts.get("rationale", "ares_rationale")
             own |= {"teacher": self.build_options.teacher, "rollout_prompt": str(prompt)}
-        return {**own, **self.recipe.rounds.get(name, {})}
+        return {**own, **self._phase_arguments(name)}
+
+    def _phase_arguments(self, name: str) -> dict[str, Any]:
+        return with_preset(name, self.recipe.rounds.get(name, {}))
 
 
 class Ares(Method):
@@ -154,7 +172,7 @@ class Ares(Method):
     def learn(self, number: int) -> list[Step]:
         """Greedy rationales of the training questions, for corrections and for the answer adapter."""
         rounds = self.rounds
-        if rounds.phase(number + 1) == RL:
+        if rounds.phase(number + 1) not in (SFT, ANSWER):
             return []
         return [
             rounds.sample(

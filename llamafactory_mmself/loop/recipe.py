@@ -110,7 +110,8 @@ class Recipe:
         warmup: ShareGPT rows for a training before the first samples; they are part of every round's rows.
         evaluate: what is measured.
         rounds: `r0`, `sft`, `offline`, `online` -> training arguments of such rounds, over `train`'s, and
-            perhaps a `global_batch` of their own (sherlock); for ARES `rl`, `sft`, `answer`.
+            perhaps a `global_batch` of their own (sherlock); for ARES `rl`, `sft`, `answer`, each perhaps with
+            `preset`: the published hyper-parameters `base` or `large`.
         judge: engine that says whether online answers agree: name, model, template ...; without one, only answers in
             the same words do (sherlock).
         online_data: unlabelled questions of the online rounds; by default those that the two samples leave (sherlock).

@@ -17,6 +17,7 @@ from ..losses.types import LossOutput
 from ..plugin import lf
 from ..tree.batch import Batch
 from ..tree.features import FeatureCache, VisionFeatures
+from ..tree.lora import scale_narrowly
 from ..tree.reference import Reference
 from ..tree.scores import Scorer, ScoreTable
 from .base import RunArguments, TreeStage
@@ -84,6 +85,7 @@ class TreeTrainer(LoadsByName, Trainer):
         for model in (kwargs["model"], reference_model):
             if model is not None:
                 _disable_dropout(model)
+                scale_narrowly(model)
         run.training.accelerator_config.dispatch_batches = False  # the dispatcher would slice pixels by rows
         super().__init__(args=run.training, **kwargs)
         if self.args.device.type == "cpu" and self.args.world_size > 1:

@@ -3,7 +3,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -45,30 +46,49 @@ class ActorCriticScorer(PackedScorer):
     Args:
         entropy_gradient: whether gradients flow through entropies; otherwise they are there to be looked at.
         detach_critic: whether the critic leaves the trunk alone.
+        critic_apart: whether the critic has a pass of its own, see `critic_alone`; others give no values then.
 
     Attributes:
-        keep_states: while True, states of the scored tokens are kept in `states`, for the warm-up of a critic.
+        keep_states: while True, states of the scored tokens are kept in `states`, for the training of a critic: with
+            their graph if it has a pass of its own.
     """
 
-    def __init__(self, *, entropy_gradient: bool = False, detach_critic: bool = False) -> None:
+    def __init__(
+        self, *, entropy_gradient: bool = False, detach_critic: bool = False, critic_apart: bool = False
+    ) -> None:
         super().__init__()
         self._entropy_gradient = entropy_gradient
         self._detach_critic = detach_critic
+        self._critic_apart = critic_apart
+        self._critic_alone = False
         self.keep_states = False
         self.states: Tensor | None = None
 
+    @contextmanager
+    def critic_alone(self) -> Iterator[None]:
+        """Passes that give values; their log-probs and entropies are zero, and are not computed."""
+        self._critic_alone = True
+        try:
+            yield
+        finally:
+            self._critic_alone = False
+
     def readout(self, bare: nn.Module) -> Readout:
         """See `DenseScorer.readout`: columns are log-prob, entropy and, with a critic, value."""
-        critic: nn.Module | None = bare._modules.get(VALUE_HEAD)
+        silent = self._critic_apart and not self._critic_alone
+        critic: nn.Module | None = None if silent else bare._modules.get(VALUE_HEAD)
 
         def read(head: Callable[..., Tensor], states: Tensor, targets: Tensor, chunk: int) -> Tensor:
             def compute(part: Tensor, wanted: Tensor) -> Tensor:
                 logits = head(part)
                 return torch.stack([token_logps(logits, wanted), self._entropy(logits)], -1)
 
-            found = in_chunks(compute, states, targets, chunk)
+            if self._critic_alone:
+                found = states.new_zeros(len(states), 2, dtype=torch.float32)
+            else:
+                found = in_chunks(compute, states, targets, chunk)
             if self.keep_states:
-                self.states = states.detach()
+                self.states = states if self._critic_apart else states.detach()
             if critic is None:
                 return found
             values = critic(states.detach() if self._detach_critic else states)

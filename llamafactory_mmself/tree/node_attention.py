@@ -73,7 +73,7 @@ def runs_of(ends: Sequence[int]) -> tuple[Run, ...]:
 
 
 def node_attention(query: Tensor, key: Tensor, value: Tensor, runs: Sequence[Run], scaling: float | None) -> Tensor:
-    """Attention of one row, [1, heads, t, size].
+    """Attention of one row, [1, t, heads, size].
 
     Pieces are split off and put together in one step each, so that backward adds up gradients of pieces instead of
     tensors as long as the row.
@@ -90,7 +90,7 @@ def node_attention(query: Tensor, key: Tensor, value: Tensor, runs: Sequence[Run
     found = []
     for number, run in enumerate(runs):
         if run.alone:
-            found.append(values[number])
+            found.append(values[number].transpose(1, 2))
             continue
         seen = (*run.above, number)
         found.append(
@@ -101,9 +101,9 @@ def node_attention(query: Tensor, key: Tensor, value: Tensor, runs: Sequence[Run
                 attn_mask=_below(run.length, sum(lengths[place] for place in seen), query) if run.above else None,
                 is_causal=not run.above,
                 scale=scaling,
-            )
+            ).transpose(1, 2)
         )
-    return torch.cat(found, 2)
+    return torch.cat(found, 1)
 
 
 def node_forward(
@@ -135,8 +135,8 @@ def node_forward(
         attention_mask.runs,
         strict=True,
     )
-    states = torch.cat([node_attention(*row, scaling) for row in rows])
-    return states.transpose(1, 2).contiguous(), None
+    found = [node_attention(*row, scaling) for row in rows]
+    return found[0] if len(found) == 1 else torch.cat(found), None
 
 
 def _below(length: int, seen: int, like: Tensor) -> Tensor:

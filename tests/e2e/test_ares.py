@@ -132,6 +132,27 @@ def test_whole_models_resume_without_the_critic_in_their_weights(ppo, train, tmp
     assert same_weights(whole, resumed)
 
 
+def test_a_critic_with_an_adapter_of_its_own(ppo, train, tmp_path):
+    """It learns, the policy does not feel it, only its own file holds it, and a killed run has it back."""
+    own = {"critic": "adapter", "critic_lr": 1e-2, "critic_epochs": 2, "value_coef": None}
+    arguments = ppo(num_train_epochs=2, save_strategy="steps", save_steps=1, **own)
+    whole = train(arguments)
+    assert "value_loss" not in whole.history[0]
+    assert whole.logged("ratio_deviation")[0] < 1e-5
+    critic = load_file(whole.folder / "value_head.safetensors")
+    learnt = [tensor for name, tensor in critic.items() if "lora_B.critic" in name]
+    assert learnt and all(tensor.abs().max() > 0 for tensor in learnt)
+    assert not any("critic" in name for name in whole.weights)
+    assert not (whole.folder / "critic").exists()
+    folder = tmp_path / "resumed"
+    shutil.copytree(whole.folder / "checkpoint-3", folder / "checkpoint-3")
+    checkpoint = str(folder / "checkpoint-3")
+    resumed = train({**arguments, "output_dir": str(folder), "resume_from_checkpoint": checkpoint})
+    assert same_weights(whole, resumed)
+    again = load_file(resumed.folder / "value_head.safetensors")
+    assert all(torch.equal(critic[name], again[name]) for name in critic)
+
+
 def test_packed_and_dense_runs_agree(ppo, train):
     dense = train(ppo(tree_forward="dense"))
     packed = train(ppo(tree_forward="packed"))
@@ -140,10 +161,12 @@ def test_packed_and_dense_runs_agree(ppo, train):
 
 @pytest.mark.dist
 @pytest.mark.slow
-def test_two_ranks_train_as_one(ppo, train_cli, tmp_path):
-    """On ragged buffers, too: 3 prompts in steps of 2."""
+@pytest.mark.parametrize("critic", ["shared", "adapter"])
+def test_two_ranks_train_as_one(ppo, train_cli, tmp_path, critic):
+    """On ragged buffers, too: 3 prompts in steps of 2; a critic with an adapter of its own is fitted by all."""
     changes = {"max_samples": 3, "rollout_prompts": 3, "rollout_batch_size": 1, "per_device_train_batch_size": 1}
-    changes |= {"reward": "teacher", "teacher": EXACT}
+    changes |= {"reward": "teacher", "teacher": EXACT, "critic": critic}
+    changes |= {"num_train_epochs": 2} if critic == "adapter" else {}
     changes |= {"optim": "sgd", "learning_rate": 0.05}  # Adam makes much of gradients that are all but 0
     one = train_cli(ppo(gradient_accumulation_steps=2, **changes))
     losses, weights = one.losses, one.weights

@@ -11,7 +11,7 @@ from llamafactory_mmself.evaluate.metrics import metric
 from llamafactory_mmself.evaluate.metrics.base import Answer, Item
 from llamafactory_mmself.evaluate.metrics.judged import joined
 from llamafactory_mmself.evaluate.metrics.rationale import bleu, rouge_l
-from llamafactory_mmself.evaluate.rationales import by_kind, overlap
+from llamafactory_mmself.evaluate.rationales import by_kind, overlap, win_rate
 from llamafactory_mmself.generate.judge import Judge
 from llamafactory_mmself.generate.types import Completion
 
@@ -104,3 +104,21 @@ def test_a_judge_of_places_wins_nothing():
     assert (figures["win"], figures["tie"]) == (0, 100)
     _, parsed = win_rates(texts, texts, always="perhaps")
     assert parsed == 0
+
+
+def test_win_rate_of_two_files_of_rationales(tmp_path):
+    questions = [Question(name, "Why?", "B", (), ("x", "y")) for name in "abc"]
+    ours, theirs = {"a": "long text", "b": "x", "z": "no question"}, {"a": "x", "b": "x", "c": "alone"}
+    found = win_rate(questions, ours, theirs, Prefers(), tmp_path / "cache.jsonl")
+    assert found["figures"]["win_rate"]["value"] == 75
+    assert (found["pairs"], found["unparsed"], found["unpaired"]) == (2, 0, 1)
+
+    class Silent:
+        name, policy = "fake", "fake"
+
+        def generate(self, requests, params, seed):
+            raise AssertionError("what was judged before is asked again")
+
+    assert win_rate(questions, ours, theirs, Silent(), tmp_path / "cache.jsonl")["figures"] == found["figures"]
+    with pytest.raises(ValueError, match="same questions"):
+        win_rate(questions, ours, {"q": "x"}, Prefers(), tmp_path / "cache.jsonl")

@@ -62,11 +62,37 @@ def test_each_round_starts_from_the_one_before(ares, beginner, tmp_path) -> None
     assert found[0]["rollout_n"] == 2 and "rollout_n" not in found[1]
 
 
+def test_rounds_by_name(ares) -> None:
+    """Corrections alone, and RL twice: what the paper compares with."""
+    alone = {**SMALL["build"], "phases": ["sft"]}
+    assert names(ares(test_data=None, iterations=1, build=alone)) == [
+        *("iter0/rationales", "iter1/build", "iter1/train", "iter1/merge"),
+    ]
+    twice = {**SMALL["build"], "phases": ["rl", "rl"]}
+    found = [name for name in names(ares(test_data=None, iterations=2, build=twice)) if "rationales" in name]
+    assert not found
+
+
+def test_presets_are_the_published_settings(ares) -> None:
+    rounds = {"rl": {"preset": "large", "ppo_epochs": 2}, "sft": {"preset": "base"}, "answer": {"preset": "base"}}
+    changes = {"train__per_device_train_batch_size": None, "train__max_steps": None}
+    steps = make_steps(load_recipe(ares(rounds=rounds, **changes)), Sampler())
+    rl, sft, answer = (dict(step.settings) for step in steps if step.name.endswith("/train"))
+    assert (rl["rollout_batch_size"], rl["ppo_epochs"], rl["whiten_advantages"]) == (32, 2, False)
+    assert (rl["learning_rate"], rl["global_batch"], sft["global_batch"]) == (2e-5, 32, 8)
+    assert (answer["lora_rank"], answer["lora_alpha"], answer["lora_dropout"]) == (64, 128, 0.05)
+    assert "preset" not in rl
+
+
 def test_recipes_that_cannot_be(ares) -> None:
     for changes, told in (
         ({"build": {}}, "build.teacher"),
+        ({"build": {**SMALL["build"], "phases": ["rl", "x"]}}, "rl, sft, answer"),
+        ({"build": {**SMALL["build"], "phases": ["rl", "answer", "sft"]}}, "be the last"),
+        ({"build": {**SMALL["build"], "phases": ["rl"]}}, "iterations"),
         ({"train__finetuning_type": "full"}, "lora"),
         ({"rounds": {"offline": {}}}, "rl, sft, answer"),
+        ({"rounds": {"rl": {"preset": "huge"}}}, "base, large"),
         ({"start": "continue"}, "start"),
         ({"prompts": {"cot": str(COT)}}, "rationale, answer"),
     ):

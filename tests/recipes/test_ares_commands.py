@@ -97,3 +97,25 @@ def test_captions(made, tmp_path, tiny_models):
     assert len(rows) == 6
     assert all("caption" in row.extra for row in rows)
     assert set(read_json(tmp_path / "captioned.captions.json")["captions"]) == {row.id for row in rows}
+
+
+def test_win_rates_of_two_models(made, tmp_path, capsys, monkeypatch):
+    class LikesTheFirst:
+        name, policy = "fake", "fake"
+
+        def __init__(self, config):
+            assert config.name == "openai"
+
+        def generate(self, requests, params, seed):
+            return [[Completion("Choice: A", (), "stop")] for _ in requests]
+
+        def close(self):
+            pass
+
+    monkeypatch.setattr("llamafactory_mmself.evaluate.benchmark.LazyEngine", LikesTheFirst)
+    judge = tmp_path / "judge.yaml"
+    judge.write_text("{name: openai, api_base: 'http://localhost:1/v1', api_model: judge}")
+    line = ["build", "ares", "compare", *made, "--judge", str(judge), "--out", str(tmp_path / "wins.json")]
+    assert main([*line, "--baseline", str(tmp_path / "samples.jsonl")]) == 0
+    assert read_json(tmp_path / "wins.json")["figures"]["tie"]["value"] == 100  # a judge of places wins nothing
+    assert "pairs    6" in capsys.readouterr().out

@@ -92,14 +92,26 @@ class AresPPOArguments(TreeArguments):
     )
     clip_range: float = field(default=0.2, metadata={"help": "Epsilon of the clipped loss."})
     value_coef: float = field(default=1.0, metadata={"help": "Weight of the critic's error (published: vf_coef)."})
-    critic: Literal["shared", "head"] = field(
+    critic: Literal["shared", "head", "adapter"] = field(
         default="shared",
-        metadata={"help": "shared: the critic's error trains the policy's trunk, too. head: it trains its head only."},
+        metadata={
+            "help": "shared: the critic's error trains the policy's trunk, too. head: it trains its head only. "
+            "adapter: the critic has a LoRA adapter of its own, and is fitted to each buffer's returns after the "
+            "policy's passes over it; it takes a forward of its own and shares nothing that learns."
+        },
+    )
+    critic_epochs: int = field(
+        default=1, metadata={"help": "With critic adapter: passes over each buffer that fit the critic."}
+    )
+    critic_lr: float = field(
+        default=1e-4, metadata={"help": "With critic adapter: its learning rate, in the warm-up, too."}
     )
     critic_warmup_epochs: int = field(
-        default=4, metadata={"help": "Passes over the first buffer that train the critic's head before GAE uses it."}
+        default=4, metadata={"help": "Passes over the first buffer that train the critic before GAE uses it."}
     )
-    critic_warmup_lr: float = field(default=1e-3, metadata={"help": "Learning rate of the critic's warm-up."})
+    critic_warmup_lr: float = field(
+        default=1e-3, metadata={"help": "Learning rate of the warm-up of critics shared and head."}
+    )
     entropy_coef: float = field(default=0.0, metadata={"help": "Weight of the entropy bonus."})
     min_entropy: float = field(
         default=0.0,

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -24,7 +25,7 @@ from ..forward import evaluating
 from ..ranks import from_first, gathered
 from .advantages import longest, monte_carlo_returns, with_advantages
 from .alarms import alarms, figures
-from .critic import critic_of, warm_up
+from .critic import critic_of, critic_parameters, fit
 from .prompts import Asked
 from .rewards import Rewarder
 from .rollouts import Response, Rollout
@@ -62,12 +63,16 @@ class Collector:
     def fill(self, trainer: AresPPOTrainer, number: int) -> None:
         """Fills the buffer for a round; see `docs/ares.md` for the order of things."""
         args = self.run.stage
+        if number and self._own_adapter:
+            returns = [rollout.returns for rollout in trainer.buffer.rollouts]
+            self._fit_critic(trainer, trainer.buffer.rollouts, returns, args.critic_epochs)
         chosen = self.chosen(number, trainer.shape.prompts)
         rollouts = self._sampled(trainer, number, chosen)
         rollouts = self._rewarded(chosen, rollouts)
         rollouts = self._annotated(trainer, rollouts)
         if number == 0 and args.advantage == "gae" and args.critic_warmup_epochs:
-            self._warm_up(trainer, rollouts)
+            returns = monte_carlo_returns(rollouts, args)
+            self._fit_critic(trainer, rollouts, returns, args.critic_warmup_epochs)
             rollouts = self._annotated(trainer, rollouts)
         rollouts = with_advantages(rollouts, args)
         found = {**figures(rollouts), **from_first(dict(self.rewarder.source.counts()))}
@@ -135,11 +140,12 @@ class Collector:
         with evaluating(trainer.model_wrapped), torch.no_grad():
             for places, batch in self._batches(trainer, rollouts):
                 policy, reference = trainer.both(batch)
+                valued = trainer.critic_scores(batch) if self._own_adapter else policy
                 for place, number in enumerate(places):
                     if number >= len(rollouts):
                         continue
                     mine[number] = tuple(
-                        _annotated(response, policy, reference, role(k), place)
+                        _annotated(response, policy, reference, valued, role(k), place)
                         for k, response in enumerate(rollouts[number].responses)
                     )
         found = {number: item for part in gathered(mine) for number, item in part.items()}
@@ -153,16 +159,26 @@ class Collector:
             trees = [build_tree(rollouts[place if place < len(rollouts) else 0], width) for place in places]
             yield places, trainer.prepared(trainer.data_collator.collate(trees, [True] * len(trees)))
 
-    def _warm_up(self, trainer: AresPPOTrainer, rollouts: Sequence[Rollout]) -> None:
-        """Trains the critic's head on the first buffer's returns, the trunk as it is."""
-        args, bare = self.run.stage, bare_model(trainer.model_wrapped)
-        head = critic_of(bare)
+    @property
+    def _own_adapter(self) -> bool:
+        return bool(self.run.stage.advantage == "gae" and self.run.stage.critic == "adapter")
+
+    def _fit_critic(
+        self,
+        trainer: AresPPOTrainer,
+        rollouts: Sequence[Rollout],
+        returns: Sequence[Sequence[Sequence[float]]],
+        epochs: int,
+    ) -> None:
+        """Trains the critic on a buffer's returns: its head alone on the trunk as it is, or head and adapter."""
+        args, own = self.run.stage, self._own_adapter
+        head = critic_of(bare_model(trainer.model))
         assert head is not None
-        returns = monte_carlo_returns(rollouts, args)
 
         def step(group: Iterator[tuple[list[int], Batch]]) -> Iterator[tuple[Tensor, Tensor, Tensor]]:
             for places, batch in group:
-                trainer.policy_scores(batch)
+                with torch.set_grad_enabled(own):
+                    (trainer.critic_scores if own else trainer.policy_scores)(batch)
                 assert self.scorer.states is not None
                 rows = [returns[place] if place < len(returns) else None for place in places]
                 yield self.scorer.states, *_targets(batch, rows)
@@ -173,16 +189,17 @@ class Collector:
                 yield step(islice(batches, trainer.shape.accumulation))
 
         self.scorer.keep_states = True
-        with evaluating(trainer.model_wrapped), torch.no_grad():
-            losses = warm_up(
+        with nullcontext() if own else evaluating(trainer.model_wrapped):  # an adapter's passes may be checkpointed
+            losses = fit(
                 head,
+                list(critic_parameters(trainer.model).values()),
                 steps,
-                epochs=args.critic_warmup_epochs,
-                learning_rate=args.critic_warmup_lr,
+                epochs=epochs,
+                learning_rate=args.critic_lr if own else args.critic_warmup_lr,
                 reduce=trainer.sum_over_ranks,
             )
         self.scorer.keep_states, self.scorer.states = False, None
-        logger.info_rank0(f"The critic's error in its warm-up: {', '.join(f'{loss:.4f}' for loss in losses)}.")
+        logger.info_rank0(f"The critic's error while it was fitted: {', '.join(f'{loss:.4f}' for loss in losses)}.")
 
     def _tell(self, trainer: AresPPOTrainer, number: int) -> None:
         buffer = trainer.buffer
@@ -202,7 +219,7 @@ class Collector:
 
 
 def _annotated(
-    response: Response, policy: ScoreTable, reference: ScoreTable | None, name: str, place: int
+    response: Response, policy: ScoreTable, reference: ScoreTable | None, valued: ScoreTable, name: str, place: int
 ) -> Response:
     scores = policy[name]
     entropy = _floats(scores, "entropy", place)
@@ -210,7 +227,7 @@ def _annotated(
         response,
         logps=_floats(scores, "logp", place),
         ref_logps=() if reference is None else _floats(reference[name], "logp", place),
-        values=_floats(scores, "value", place),
+        values=_floats(valued[name], "value", place),
         entropy=sum(entropy) / max(len(entropy), 1),
     )
 

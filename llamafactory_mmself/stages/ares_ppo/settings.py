@@ -19,7 +19,9 @@ INERT_KEYS = (TREE_INERT_KEYS - {"ppo_epochs"}) | {
     *("overwrite_cache", "preprocessing_batch_size", "disable_shuffling", "dataloader_num_workers", "data_seed"),
 }
 
-_CRITIC_ONLY = ("gae_lambda", "value_coef", "critic", "critic_warmup_epochs", "critic_warmup_lr")
+_CRITIC_ONLY = ("gae_lambda", "critic", "critic_warmup_epochs")
+_TRUNK_ONLY = ("value_coef", "critic_warmup_lr")
+_ADAPTER_ONLY = ("critic_epochs", "critic_lr")
 
 
 def check_settings(run: RunArguments, given: frozenset[str]) -> None:
@@ -57,9 +59,9 @@ def _check_choices(args: AresPPOArguments) -> None:
 def _check_numbers(args: AresPPOArguments, run: RunArguments) -> None:
     least: dict[str, tuple[float, bool]] = {
         **dict.fromkeys(("rollout_n", "rollout_batch_size", "rollout_max_new_tokens"), (1, True)),
-        **dict.fromkeys(("rollout_prompts", "critic_warmup_epochs"), (0, True)),
+        **dict.fromkeys(("rollout_prompts", "critic_warmup_epochs", "critic_epochs"), (0, True)),
         **dict.fromkeys(("kl_coef", "value_coef", "entropy_coef", "min_entropy", "target_kl"), (0, True)),
-        **dict.fromkeys(("clip_range", "rollout_temperature", "critic_warmup_lr"), (0, False)),
+        **dict.fromkeys(("clip_range", "rollout_temperature", "critic_warmup_lr", "critic_lr"), (0, False)),
     }
     for name, (bound, reached) in least.items():
         value = vars(args)[name]
@@ -78,9 +80,12 @@ def _refuse_useless(args: AresPPOArguments, given: frozenset[str]) -> None:
     taught = args.reward == "teacher"
     outcome = args.reward == "outcome" or args.outcome_coef != 0
     live = args.rollout_samples is None
+    valued, apart = args.advantage == "gae", args.critic == "adapter"
     sampling = ("rollout_temperature", "rollout_top_p", "rollout_top_k", "rollout_batch_size")
     read = {
-        **dict.fromkeys(_CRITIC_ONLY, (args.advantage == "gae", "advantage gae")),
+        **dict.fromkeys(_CRITIC_ONLY, (valued, "advantage gae")),
+        **dict.fromkeys(_TRUNK_ONLY, (valued and not apart, "advantage gae with critic shared or head")),
+        **dict.fromkeys(_ADAPTER_ONLY, (valued and apart, "advantage gae with critic adapter")),
         **dict.fromkeys(("teacher", "neutral_score", "score_answer", "outcome_coef"), (taught, "reward teacher")),
         "sentence_reward": (taught, "reward teacher"),
         "verifier": (outcome, "outcome rewards"),
@@ -107,6 +112,11 @@ def _check_run(run: RunArguments) -> None:
         raise SettingError(
             "Stage `ares_ppo` has no evaluation within training: remove do_eval, eval_strategy, eval_dataset and "
             "val_size. Each buffer's mean score is logged; `mmself loop` measures held-out questions after each round."
+        )
+    if run.stage.advantage == "gae" and run.stage.critic == "adapter" and run.finetuning.finetuning_type != "lora":
+        raise SettingError(
+            "`critic: adapter` needs `finetuning_type: lora`: its trunk is the model below the policy's adapter. Use "
+            "critic shared or head with other tuning."
         )
     if training.load_best_model_at_end:
         raise SettingError("`load_best_model_at_end` needs an evaluation, which stage `ares_ppo` does not have.")

@@ -20,7 +20,7 @@ from ...tree.unwrap import bare_model
 from ..trainer import MetricSums, TreeTrainer, selected
 from .buffer import Buffer
 from .collector import TOLERANCES, Collector
-from .critic import critic_apart, load_critic, save_critic, without_critic
+from .critic import critic_apart, critic_speaks, load_critic, save_critic, without_critic
 from .loader import Place, RolloutLoader, Shape
 
 
@@ -89,6 +89,11 @@ class AresPPOTrainer(TreeTrainer):
         with self.compute_loss_context_manager():
             return self._scorer(self.model_wrapped, batch)
 
+    def critic_scores(self, batch: Batch) -> ScoreTable:
+        """Scores whose values are those of a critic with an adapter of its own; a prepared batch."""
+        with self.compute_loss_context_manager(), critic_speaks(self.model), self.collector.scorer.critic_alone():
+            return self._scorer(self.model, batch)
+
     def score(self, model: nn.Module, batch: Batch) -> tuple[ScoreTable, ScoreTable | None]:
         """The policy alone: the reference has had its say when the buffer was annotated."""
         batch = self._features.lend(model, batch)
@@ -144,16 +149,15 @@ class AresPPOTrainer(TreeTrainer):
         super()._save_checkpoint(model, trial)
 
     def _save(self, output_dir: str | None = None, state_dict: Any = None) -> None:
-        bare = bare_model(self.model)
-        with critic_apart(bare):
+        with critic_apart(self.model):
             super()._save(output_dir, without_critic(state_dict))
-        save_critic(bare, Path(output_dir or self.args.output_dir))
+        save_critic(self.model, Path(output_dir or self.args.output_dir))
 
     def _load_from_checkpoint(self, resume_from_checkpoint: str, model: nn.Module | None = None) -> None:
-        bare = bare_model(self.model if model is None else model)
-        with critic_apart(bare):
+        loaded = self.model if model is None else model
+        with critic_apart(loaded):
             super()._load_from_checkpoint(resume_from_checkpoint, model)
-        load_critic(bare, Path(resume_from_checkpoint))
+        load_critic(loaded, Path(resume_from_checkpoint))
 
     def resume(self, checkpoint: str) -> None:
         """Takes the buffer of a checkpoint, and the place in it."""

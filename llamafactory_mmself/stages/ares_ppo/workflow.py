@@ -54,10 +54,14 @@ def run_ares_ppo(stage: AresPPOStage, run: RunArguments, callbacks: list[Any]) -
     bare = bare_model(model)
     reference_model = load_reference(stage, run, model)
     if args.advantage == "gae":
-        attach_critic(bare, run.training.seed)
+        attach_critic(model, run.training.seed, adapter=args.critic == "adapter")
     dense = DenseCollator(lf.family(template, tokenizer, processor, bare), tokenizer.pad_token_id)
     collator = StageCollator(stage, run, None, dense)
-    scorer = ActorCriticScorer(entropy_gradient=args.entropy_coef > 0, detach_critic=args.critic == "head")
+    scorer = ActorCriticScorer(
+        entropy_gradient=args.entropy_coef > 0,
+        detach_critic=args.critic == "head",
+        critic_apart=args.critic == "adapter",
+    )
     shape = run_shape(run, len(asked))
     checkpoint = complete_checkpoint(run.training.resume_from_checkpoint, run.training.output_dir)
     sampler: FileSampler | PolicySampler
