@@ -56,23 +56,25 @@ def measure(suite: str, setting: Setting, options: argparse.Namespace, work: Pat
     """One row of the result."""
     from transformers import AutoProcessor
 
-    steps = WARM_UP + options.rounds
     model = write_model(setting.shape, work / "models" / setting.shape, options.device)
     processor = AutoProcessor.from_pretrained(model)
-    folder = write_rows(setting, steps * setting.batch, processor.tokenizer, work / suite / setting.name, options.seed)
+    folder = work / suite / setting.name
+    write_rows(setting, (WARM_UP + options.rounds) * setting.batch, processor.tokenizer, folder, options.seed)
 
-    def job(contender: Contender) -> Job:
-        return Job(contender, setting, steps, model, folder, folder / "out" / contender, options.device)
+    def job(contender: Contender, rounds: int) -> Job:
+        return Job(contender, setting, WARM_UP + rounds, model, folder, folder / "out" / contender, options.device)
 
-    trees = job("dense").trees()
+    trees = job("dense", options.rounds).trees()
     image_token = processor.tokenizer.convert_tokens_to_ids(processor.image_token)
     one = loads(trees[: setting.batch], setting, image_token)
+    long = one["naive"].tokens > options.long_tokens
+    rounds = min(options.rounds, options.long_rounds) if long else options.rounds
     present = [
         name
         for name in contenders_of(setting, options.contenders)
         if name not in STOCK or one["naive"].tokens <= options.stock_tokens
     ]
-    runs = race([job(name) for name in present], folder, options.threads, together=not options.alone)
+    runs = race([job(name, rounds) for name in present], folder, options.threads, together=not options.alone)
     row: dict[str, Any] = {
         "suite": suite,
         "name": setting.name,
@@ -153,6 +155,10 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--methods", nargs="+", choices=METHODS, default=METHODS, help="default: all")
     parser.add_argument("--contenders", nargs="+", choices=CONTENDERS, default=CONTENDERS, help="default: all")
     parser.add_argument("--rounds", type=int, help="timed steps of each contender (default: 7; quick: 3)")
+    parser.add_argument("--long-rounds", type=int, default=3, help="the same where a batch is long (default: 3)")
+    parser.add_argument(
+        "--long-tokens", type=int, default=8_000, help="tokens from which on a batch is long (default: 8000)"
+    )
     parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="default: cpu")
     parser.add_argument(
         "--alone",
@@ -169,8 +175,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--stock-tokens",
         type=int,
-        default=12_000,
-        help="leave out naive, llamafactory and trl where a batch has more tokens than this (default: 12000)",
+        default=8_000,
+        help="leave out naive, llamafactory and trl where a batch has more tokens than this (default: 8000)",
     )
     parser.add_argument(
         "--work",
@@ -183,8 +189,8 @@ def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
         options.alone = options.device == "cuda"
     if options.rounds is None:
         options.rounds = 3 if options.quick else 7
-    if options.rounds < 1:
-        parser.error("--rounds has to be at least 1")
+    if min(options.rounds, options.long_rounds) < 1:
+        parser.error("--rounds and --long-rounds have to be at least 1")
     return options
 
 

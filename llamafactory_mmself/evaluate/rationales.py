@@ -137,7 +137,7 @@ def win_rate(
     items = [
         Item(
             question.id,
-            question.question,
+            question.block,
             question.images,
             {"baseline": theirs[question.id], **({"reference": question.answer} if question.answer else {})},
         )

@@ -4,7 +4,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -25,7 +24,7 @@ from ..forward import evaluating
 from ..ranks import from_first, gathered
 from .advantages import longest, monte_carlo_returns, with_advantages
 from .alarms import alarms, figures
-from .critic import critic_of, critic_parameters, fit
+from .critic import critic_of, critic_parameters, critic_speaks, fit
 from .prompts import Asked
 from .rewards import Rewarder
 from .rollouts import Response, Rollout
@@ -189,7 +188,8 @@ class Collector:
                 yield step(islice(batches, trainer.shape.accumulation))
 
         self.scorer.keep_states = True
-        with nullcontext() if own else evaluating(trainer.model_wrapped):  # an adapter's passes may be checkpointed
+        # An adapter's passes may be checkpointed, and are computed again with the adapter that speaks then.
+        with critic_speaks(trainer.model) if own else evaluating(trainer.model_wrapped):
             losses = fit(
                 head,
                 list(critic_parameters(trainer.model).values()),
