@@ -47,7 +47,11 @@ from llamafactory_mmself.files import write_json, write_text
 RESULTS = Path(__file__).resolve().parent / "results"
 README = Path(__file__).resolve().parent / "README.md"
 #: Part of the README's table -> the suites in it.
-PARTS = {"bar": ("bar",), "suites": tuple(name for name in SUITES if name not in ("bar", "quick"))}
+PARTS: dict[str, tuple[str, ...]] = {
+    "bar": ("bar",),
+    "groups": ("groups", "batches", "llava"),
+    "sizes": ("prompts", "images"),
+}
 PACKAGES = ("llamafactory-mmself", "llamafactory", "trl", "transformers", "peft", "torch")
 STOCK = ("naive", "llamafactory", "trl")
 
@@ -232,8 +236,8 @@ def main() -> int:
         "rows": rows,
     }
     parts = ["quick"] if options.quick else [options.shape] if options.shape else []
-    if not options.quick and len(options.suites) + 1 < len(SUITES):
-        parts += ["bar"] if options.suites == ["bar"] else ["suites"]
+    measured = [part for part, suites in PARTS.items() if not options.quick and set(suites) & set(options.suites)]
+    parts += measured if len(measured) < len(PARTS) else []
     name = "-".join(["training_steps", *parts, *(["cuda"] if options.device == "cuda" else []), report["date"]])
     target = write_report(report, options.out, name)
     print(f"{table(report)}\nWritten to {target}")

@@ -90,15 +90,13 @@ def bar(**changes: Any) -> list[Setting]:
 def prompts(**changes: Any) -> list[Setting]:
     """Prompts of about 256 to 4,096 tokens, of which a picture takes 64."""
     base = replace(Setting("dpo", "qwen2-vl-9m", image=224), **changes)
-    return [
-        replace(base, method=method, question=tokens - 96) for method in METHODS for tokens in (256, 1024, 2048, 4096)
-    ]
+    return [replace(base, method=method, question=tokens - 96) for method in METHODS for tokens in (256, 1024, 4096)]
 
 
 def images(**changes: Any) -> list[Setting]:
     """Pictures of 224 to 1,024 pixels: 64 to 1,369 image tokens."""
     base = replace(Setting("dpo", "qwen2-vl-9m"), **changes)
-    return [replace(base, method=method, image=side) for method in METHODS for side in (224, 448, 672, 1024)]
+    return [replace(base, method=method, image=side) for method in METHODS for side in (224, 448, 1024)]
 
 
 def groups(**changes: Any) -> list[Setting]:

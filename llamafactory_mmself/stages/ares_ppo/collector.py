@@ -187,18 +187,20 @@ class Collector:
             for _ in range(trainer.shape.batches // trainer.shape.accumulation):
                 yield step(islice(batches, trainer.shape.accumulation))
 
+        parameters = list(critic_parameters(trainer.model).values())
         self.scorer.keep_states = True
         # An adapter's passes may be checkpointed, and are computed again with the adapter that speaks then.
         with critic_speaks(trainer.model) if own else evaluating(trainer.model_wrapped):
             losses = fit(
                 head,
-                list(critic_parameters(trainer.model).values()),
+                parameters,
                 steps,
                 epochs=epochs,
                 learning_rate=args.critic_lr if own else args.critic_warmup_lr,
                 reduce=trainer.sum_over_ranks,
             )
         self.scorer.keep_states, self.scorer.states = False, None
+        trainer.changed(parameters)
         logger.info_rank0(f"The critic's error while it was fitted: {', '.join(f'{loss:.4f}' for loss in losses)}.")
 
     def _tell(self, trainer: AresPPOTrainer, number: int) -> None:

@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +93,15 @@ class AresPPOTrainer(TreeTrainer):
         """Scores whose values are those of a critic with an adapter of its own; a prepared batch."""
         with self.compute_loss_context_manager(), critic_speaks(self.model), self.collector.scorer.critic_alone():
             return self._scorer(self.model, batch)
+
+    def changed(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Tells what was trained outside the optimizer to ZeRO's, which has a copy of all that it trains."""
+        if self.is_deepspeed_enabled:
+            from deepspeed.utils import safe_set_full_fp32_param
+
+            for parameter in parameters:
+                if parameter.requires_grad:
+                    safe_set_full_fp32_param(parameter, parameter.detach().float())
 
     def score(self, model: nn.Module, batch: Batch) -> tuple[ScoreTable, ScoreTable | None]:
         """The policy alone: the reference has had its say when the buffer was annotated."""
