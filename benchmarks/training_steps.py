@@ -150,6 +150,12 @@ def _write_part(part: str, report: dict[str, Any], target: Path) -> None:
     write_text(README, f"{before}{begin}\n\n{about}\n\n{image}\n\n{table(report)}\n{end}{after}")
 
 
+def _without_places(arguments: Sequence[str]) -> list[str]:
+    """A command line without the folders that it names: nobody else has them."""
+    pairs = zip(["", *arguments], arguments, strict=False)
+    return [word for before, word in pairs if not {before, word} & {"--work", "--out"}]
+
+
 def parse(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description="Measure training steps of the tree stages against what there is.")
@@ -222,7 +228,7 @@ def main() -> int:
             rows[-1]["utilisation"] = utilisation(rows[-1], device["matrix_flops"][rows[-1]["dtype"]])
     report = {
         "benchmark": "training_steps",
-        "command": " ".join(["python benchmarks/training_steps.py", *sys.argv[1:]]),
+        "command": " ".join(["python benchmarks/training_steps.py", *_without_places(sys.argv[1:])]),
         "date": date.today().isoformat(),
         "commit": describe_commit(),
         "machine": machine,
