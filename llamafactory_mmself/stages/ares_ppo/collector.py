@@ -200,7 +200,8 @@ class Collector:
                 reduce=trainer.sum_over_ranks,
             )
         self.scorer.keep_states, self.scorer.states = False, None
-        trainer.changed(parameters)
+        if not own:  # in the first buffer, before the first step; an adapter is none of the optimizer's
+            trainer.changed()
         logger.info_rank0(f"The critic's error while it was fitted: {', '.join(f'{loss:.4f}' for loss in losses)}.")
 
     def _tell(self, trainer: AresPPOTrainer, number: int) -> None:

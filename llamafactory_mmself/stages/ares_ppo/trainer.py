@@ -3,7 +3,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -94,14 +94,14 @@ class AresPPOTrainer(TreeTrainer):
         with self.compute_loss_context_manager(), critic_speaks(self.model), self.collector.scorer.critic_alone():
             return self._scorer(self.model, batch)
 
-    def changed(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Tells what was trained outside the optimizer to ZeRO's, which has a copy of all that it trains."""
-        if self.is_deepspeed_enabled:
-            from deepspeed.utils import safe_set_full_fp32_param
+    def changed(self) -> None:
+        """Tells an optimizer of DeepSpeed, which has a copy of all that it trains, that weights are other ones now.
 
-            for parameter in parameters:
-                if parameter.requires_grad:
-                    safe_set_full_fp32_param(parameter, parameter.detach().float())
+        To be called before the first step only: later its copy is the more exact one.
+        """
+        optimizer = self.model_wrapped.optimizer if self.is_deepspeed_enabled else None
+        if hasattr(optimizer, "refresh_fp32_params"):  # stage 0 in fp32 has no copy
+            optimizer.refresh_fp32_params()
 
     def score(self, model: nn.Module, batch: Batch) -> tuple[ScoreTable, ScoreTable | None]:
         """The policy alone: the reference has had its say when the buffer was annotated."""
