@@ -19,11 +19,6 @@ class FileError(ValueError):
     """A file that cannot be read or written, with its path and the reason."""
 
 
-def write_text(path: Path, text: str) -> None:
-    """Writes a text file in one step; see `write_bytes`."""
-    write_bytes(path, text.encode("utf-8"))
-
-
 def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file in one step: whoever looks sees the old content or the new one, never a part.
 
@@ -45,6 +40,11 @@ def write_bytes(path: Path, content: bytes) -> None:
         if scratch is not None:
             Path(scratch).unlink(missing_ok=True)
         raise FileError(f"{path} cannot be written: {error.strerror or error}. Nothing there was changed.") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text as UTF-8, in one step; errors as for `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:

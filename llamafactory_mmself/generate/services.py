@@ -1,16 +1,15 @@
 # SPDX-License-Identifier: Apache-2.0
 """What OViP's sampling loop asks others for: scores of responses, descriptions of pictures, and the pictures.
 
-`load_services` (`generate.service_config`) makes all of them from a YAML file. Whatever answers behind these protocols,
-an item that fails is None or a failure with a reason, and counted; only a service that answers nothing at all for longer
-than it may ends the run, with `ServiceDead`.
+`load_services` (`generate.service_config`) makes all of them from a YAML file. Whatever answers behind these
+protocols, an item that fails is None or a failure with a reason, and counted; only a service that answers nothing at
+all for longer than it may ends the run, with `ServiceDead`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from types import TracebackType
 from typing import Protocol
 
 from .types import EngineError
@@ -259,5 +258,5 @@ class Services:
     def __enter__(self) -> Services:
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.close()
