@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 SAME = 0.004  # mean difference of pixels, from 0 to 1, that JPEG and rounding may make; other scenes differ by more
-LARGEST = 1024  # pixels a side
+LARGEST = 224  # pixels a side; to compare with larger ones takes too long
 
 _CELLS: tuple[Thing | None, ...] = (None, *(Thing(colour, shape) for colour in COLOURS for shape in SHAPES))
 
