@@ -158,8 +158,8 @@ class Supply:
         self.clock.step = step
         self._deal(self._unsampled, step)
         self._unsampled = []
-        if not self.plan.sync:
-            self._collect()
+        if not self.plan.sync or self._under_way:  # in turn, something is under way only where a run was stopped
+            self._collect(self.plan.sync)
         self.buffer.drop_stale(step)
         while len(self.buffer) < self.plan.need:
             if self._may_sample():
