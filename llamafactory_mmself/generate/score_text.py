@@ -20,6 +20,7 @@ _NUMBER = r"(?P<number>[-+]?\d+(?:\.\d+)?)(?:\s*/\s*(?P<of>\d+(?:\.\d+)?))?(?![\
 _LABELLED = re.compile(rf"\bscore{_MARKS}[:：=]{_MARKS}{_NUMBER}", re.IGNORECASE)
 _LABEL = re.compile(rf"\bscore{_MARKS}[:：=]", re.IGNORECASE)
 _START = re.compile(rf"\s*{_NUMBER}(?: out of 10)?\s*(?:[.,;:)\u2013\u2014-].*)?$", re.MULTILINE)
+_HEADING = re.compile(rf"^{_MARKS}(?:image |picture )?description{_MARKS}[:：]{_MARKS}", re.IGNORECASE)
 _FENCE = re.compile(r"```(?:json)?\s*(.*?)```", re.DOTALL)
 _THOUGHTS = re.compile(r"<think>.*?</think>", re.DOTALL)
 
@@ -69,7 +70,7 @@ def parse_description(text: str, *, cut: bool = False) -> str | None:
     if value is None and cut:
         text = text[: max(text.rfind(mark) for mark in ".!?") + 1]
     found = " ".join((text if value is None else value).split())
-    found = re.sub(r"^[*_`#\s]*(?:image |picture )?description[*_`]*\s*[:：]\s*[*_`]*", "", found, flags=re.IGNORECASE)
+    found = _HEADING.sub("", found)
     return found if any(letter.isalnum() for letter in found) else None
 
 

@@ -10,7 +10,7 @@ painter:
   api_base: [http://localhost:8001/v1, http://localhost:8003/v1]
   api_model: black-forest-labs/FLUX.1-dev
 checks:
-  min_difference: 0.01
+  min_difference: 0.03
 cache: runs/ovip/services
 ```
 
@@ -130,7 +130,7 @@ class ChecksConfig:
         attempts: pictures to paint for a pair until one is kept.
     """
 
-    min_difference: float = 0.01
+    min_difference: float = 0.03
     min_hash_distance: int = 0
     claim: Mapping[str, Any] = field(default_factory=dict)
     attempts: int = 2
@@ -155,8 +155,8 @@ def load_services(config: str | Path | Mapping[str, Any]) -> Services:
     folder = values.get("cache")
     if folder is not None and not isinstance(folder, str | Path):
         raise EngineError(f"{where}: `cache` has to be a folder, not {folder!r}.")
-    maker = _Maker({name: _section(values, name, where) for name in SECTIONS}, where, folder and Path(folder))
-    return maker.services()
+    sections = {name: _section(values, name, where) for name in SECTIONS}
+    return _Maker(sections, where, None if folder is None else Path(folder)).services()
 
 
 def make_endpoints(config: ChatConfig | PainterConfig, where: str) -> list[Endpoint]:

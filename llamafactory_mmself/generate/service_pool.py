@@ -82,6 +82,7 @@ class ServicePool:
         self._tasks: set[asyncio.Task[None]] = set()
         self._answered = False  # ever
         self._heard = 0.0  # when a server last said something that was no failure
+        self._problem = ""
         self._silence = _Silence()
 
     @property
@@ -115,7 +116,7 @@ class ServicePool:
             ServiceDead: nothing was answered for too long.
         """
         content = json.dumps(body).encode()
-        start, attempts, problem = time.monotonic(), 0, ""
+        start, attempts = time.monotonic(), 0
         avoid: _Place | None = None
         self._silence.begin(start)
         try:
@@ -124,13 +125,13 @@ class ServicePool:
                 try:
                     return await self._attempt(place, path, field, content)
                 except Lost as lost:
-                    problem, avoid = lost.problem, place
+                    avoid = place
                     attempts += self._counts_against(place, lost, began)
                     self._lost(place, lost)
                     if attempts > self._retries:
                         raise Unanswered(
                             f"The {self.name} at {place.endpoint.base} did not answer a request in {attempts} "
-                            f"attempts and {time.monotonic() - start:.1f} s; the last one: {problem}."
+                            f"attempts and {time.monotonic() - start:.1f} s; the last one: {lost.problem}."
                         ) from None
                     await self._pause(max(lost.pause, backoff(attempts)))
         finally:
@@ -176,11 +177,12 @@ class ServicePool:
 
     def _lost(self, place: _Place, lost: Lost) -> None:
         self.counts["lost"] += 1
+        self._problem = lost.problem
         self._silence.failed = True
         if place.breaker.failed(time.monotonic()):
             self.counts["outages"] += 1
             self._tell(f"{place.endpoint.base} does not answer ({lost.problem}); waiting for it to come back.")
-        self._check(lost.problem)
+        self._check()
 
     async def _free_place(self, avoid: _Place | None) -> _Place:
         """The least busy endpoint that may be asked; not the one that has just failed if there are others."""
@@ -201,7 +203,7 @@ class ServicePool:
                 await changed.wait()
         except TimeoutError:
             pass
-        self._check("silence")
+        self._check()
 
     def _wake(self) -> None:
         self._changed.set()
@@ -213,12 +215,12 @@ class ServicePool:
             return None
         return max(self._dead_after - self._silence.seconds(time.monotonic()), 0.0)
 
-    def _check(self, problem: str) -> None:
+    def _check(self) -> None:
         if self._left() == 0.0:
             raise ServiceDead(
                 self.name,
                 f"The {self.name} at {', '.join(self.addresses)} is dead: nothing was answered for "
-                f"{self._dead_after:g} s (`dead_after`), the last problem: {problem}. Start it again, or correct "
+                f"{self._dead_after:g} s (`dead_after`), the last problem: {self._problem}. Start it again, or correct "
                 "`api_base`, then start the same command again; what is finished stays.",
             )
 

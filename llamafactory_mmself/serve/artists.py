@@ -80,7 +80,7 @@ class DiffusersArtist:
             dtype = "bfloat16" if device == "cuda" else "float32"
         kind = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}[dtype]
         try:
-            pipeline: Any = diffusers.DiffusionPipeline.from_pretrained(model, torch_dtype=kind)
+            pipeline: Any = diffusers.DiffusionPipeline.from_pretrained(model, dtype=kind)
         except (OSError, ValueError, AttributeError) as error:
             raise ServeError(f"{model} cannot be loaded as a pipeline of diffusers: {error}") from error
         self._takes = set(inspect.signature(pipeline.__call__).parameters)

@@ -63,7 +63,7 @@ def serve(host: str, port: int, make: Callable[[], FastAPI], what: str) -> None:
         app = make()
         place = f"[{host}]" if ":" in host else host
         print(f"{what} at http://{place}:{listener.getsockname()[1]}/v1", flush=True)
-        config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=5)
+        config = uvicorn.Config(app, log_level="warning", ws="none", server_header=False, timeout_graceful_shutdown=5)
         uvicorn.Server(config).run(sockets=[listener])
 
 
