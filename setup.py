@@ -47,6 +47,7 @@ EXTRAS_REQUIRE = {
     "eval": ["nltk>=3.9,<4", "spacy>=3.8,<3.9"],
     "dev": [
         "build>=1.2",
+        "diffusers>=0.42,<1",
         "hypothesis>=6.100",
         "mypy>=2.4,<3",
         "pytest>=9,<10",

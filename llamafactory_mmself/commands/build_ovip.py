@@ -46,7 +46,7 @@ def add(recipes: Any) -> None:
     source.add_argument("--requests", type=Path, metavar="JSONL", help="write the prompts here, and nothing else")
     pairs = parser.add_argument_group("which pairs")
     pairs.add_argument(
-        "--pair_rule", choices=("published", "paper", "robust"), default="published", help="default: published"
+        "--pair_rule", choices=("robust", "paper", "published"), default="robust", help="default: robust"
     )
     pairs.add_argument("--online_only", action="store_true", help="never take the reference for the chosen response")
     pairs.add_argument(

@@ -54,7 +54,7 @@ class OvipOptions:
         chunk: prompts that are judged, described and painted together; what is finished is on the disk after each.
     """
 
-    pair_rule: str = "published"
+    pair_rule: str = "robust"
     online_only: bool = False
     online_only_strategy: str = ""
     pairs: int | None = None
