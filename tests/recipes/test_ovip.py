@@ -224,7 +224,7 @@ def test_the_command_samples_scores_and_paints(tmp_path, capsys):
     server = FakeServer(answer)
     line = ["build", "ovip", "--ds_path", str(tmp_path / "world" / "captions.json"), "--services", "toy"]
     line += ["--engine", "openai", "--api_base", server.base, "--api_model", "m", "--n", "2", "--max_new_tokens", "64"]
-    line += ["--out", str(tmp_path / "set"), "--name", "set"]
+    line += ["--pair_rule", "published", "--out", str(tmp_path / "set"), "--name", "set"]
     try:
         assert main(line) == 0
         assert main(line) == 0
