@@ -266,12 +266,14 @@ class _Work:
             )
         ]
         numbers: Counter[str] = Counter()
-        wanted = []
+        wanted: list[DescribeItem] = []
         for item, scores, pair in pairs:
             wanted.append(_describe_item(item, scores, pair, numbers[item.id]))
             numbers[item.id] += 1
         made = self._negatives.make(wanted)
         outcomes = {item.id: _empty(item, scores) for item, scores in zip(items, scored, strict=True)}
+        for item in items:
+            outcomes[item.id]["counts"]["prompts without a pair"] = int(not numbers[item.id])
         for (item, scores, pair), wish, negative in zip(pairs, wanted, made, strict=True):
             self._add(outcomes[item.id], scores, pair, wish, negative)
         entries = {self._key(item): (json.dumps(outcomes[item.id], ensure_ascii=False), "done") for item in items}

@@ -1,7 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Tiny models as hf engines, prompts with pictures, and an engine that answers at once."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,7 +10,6 @@ import pytest
 from llamafactory_mmself.generate.config import EngineConfig
 from llamafactory_mmself.generate.types import Completion, Request, SamplingParams
 from llamafactory_mmself.toyworld.models import FAMILIES, TEMPLATES
-from tests.generate.fake_server import Answer, FakeServer
 
 
 @pytest.fixture(scope="session")
@@ -87,17 +86,3 @@ class EchoEngine:
 def echo() -> Callable[..., EchoEngine]:
     """Makes echo engines."""
     return EchoEngine
-
-
-@pytest.fixture
-def serve() -> Iterator[Callable[..., FakeServer]]:
-    """Starts scripted servers; those that a test has not closed are closed at its end."""
-    servers: list[FakeServer] = []
-
-    def start(answer: Answer, port: int = 0) -> FakeServer:
-        servers.append(FakeServer(answer, port))
-        return servers[-1]
-
-    yield start
-    for server in servers:
-        server.close()

@@ -114,6 +114,7 @@ def test_rows_and_counts(prompts, tmp_path, shapes):
         "responses": 11,
         "different responses": 8,
         "without a score": 1,
+        "prompts without a pair": 0,
         "pairs: gap": 2,
         "pairs: reference": 1,
         "left out: too ugly": 1,
@@ -144,7 +145,8 @@ def test_the_reference_stands_in_for_a_chosen_response(prompts, tmp_path):
         {"sample": "reference", "score": 11.0},
     )
     alone = OvipOptions(online_only=True)
-    assert not build(prompts[:1], sampled(prompts[:1], ["bad 1"]), services(Scripted()), alone, tmp_path, "s", 0).rows
+    built = build(prompts[:1], sampled(prompts[:1], ["bad 1"]), services(Scripted()), alone, tmp_path, "s", 0)
+    assert not built.rows and built.counts["prompts without a pair"] == 1
 
 
 def test_a_build_that_died_goes_on(prompts, tmp_path):

@@ -10,7 +10,9 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from llamafactory_mmself.generate.types import Completion, EngineError, Message, SamplingParams
+from llamafactory_mmself.generate.config import EngineConfig
+from llamafactory_mmself.generate.engines import build_engine
+from llamafactory_mmself.generate.types import Completion, EngineError, Message, Request, SamplingParams
 from llamafactory_mmself.serve.guard import Limits
 from llamafactory_mmself.serve.judge import JudgeOptions, judge_app
 from llamafactory_mmself.toyworld.chat import ToyChat
@@ -126,3 +128,15 @@ def test_the_toy_world_knows_nothing_else(client):
     assert ask(client(ToyChat()), "Hello").json()["choices"][0]["message"]["content"] == (
         "I know nothing but the toy world."
     )
+
+
+def test_a_model_answers_as_it_does_without_a_server(client, tiny_models, shapes):
+    settings = {"model": str(tiny_models("qwen2_vl")), "template": "qwen2_vl", "device": "cpu"}
+    engine = build_engine(EngineConfig.from_dict(settings))
+    params = SamplingParams(temperature=0.0, max_new_tokens=6)
+    made = client(engine)
+    requests = [Request.ask("a", "<image>\nWhat is it?", [shapes[0]]), Request.ask("b", "Hello")]
+    expected = [completions[0].text for completions in engine.generate(requests, params, 0)]
+    base = f"{made.base_url}v1"
+    remote = build_engine(EngineConfig.from_dict({"name": "openai", "api_base": base, "api_model": "qwen"}))
+    assert [completions[0].text for completions in remote.generate(requests, params, 0)] == expected
