@@ -37,13 +37,13 @@ class Bench:
     """A supply with a sampler and an annotator that note what they are asked for."""
 
     def __init__(self, folder, plan=PLAN, run="run", fruitless=(), resumed=False, gate=None, fails=None, **limits):
-        self.sampled, self.annotated = [], []
+        self.sampled, self.annotated, self.broken = [], [], False
         self.gate, self.fails, self.fruitless = gate, fails, set(fruitless)
         self.journal = Journal(folder, run, 0)
         self.supply = Supply(
             plan=plan,
             order=PromptOrder(prompts(), seed=1),
-            sample=self.sample,
+            sample=self,
             pipeline=Pipeline(self.annotate, workers=2),
             buffer=ExperienceBuffer(Limits(**limits)),
             journal=self.journal,
@@ -52,7 +52,15 @@ class Bench:
             run=run,
         )
 
-    def sample(self, positions, step):
+    def refresh(self, step):
+        pass
+
+    def close(self):
+        pass
+
+    def __call__(self, positions, step):
+        if self.broken:
+            raise ValueError("no memory")
         self.sampled += positions
         return [Group(position, step, 0, (Answer(f"a{position}", (1,)),)) for position in positions]
 
@@ -160,7 +168,7 @@ def test_a_dead_service_stops_the_run_and_loses_nothing(tmp_path):
 
 def test_a_sampling_error_is_told_and_its_prompts_come_again(tmp_path):
     bench = Bench(tmp_path / "run")
-    bench.supply._sample = lambda positions, step: (_ for _ in ()).throw(ValueError("no memory"))
+    bench.broken = True
     with pytest.raises(ValueError, match="no memory"):
         bench.take(0)
     bench.supply.save(tmp_path / "checkpoint", True)

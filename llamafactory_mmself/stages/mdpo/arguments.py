@@ -97,6 +97,13 @@ class MDPOArguments(TreeArguments):
             "inside the bad ones, so that groups of both qualify."
         },
     )
+    rollout_engine: str = field(
+        default="hf",
+        metadata={
+            "help": "Online: what samples. hf: the model in training itself. A YAML file of an engine: vLLM in this "
+            "process (`name: vllm`), or a vLLM server (`name: openai`, `api_base`) that takes adapters at run time."
+        },
+    )
     rollout_n: int = field(default=16, metadata={"help": "Online: samples for each prompt."})
     rollout_temperature: float = field(default=1.2, metadata={"help": "Online: temperature of sampling."})
     rollout_top_p: float = field(default=0.8, metadata={"help": "Online: nucleus of sampling; 1 is off."})
@@ -208,7 +215,14 @@ ONLINE, GRPO = "online-", "grpo"
 ONLINE_ONLY = frozenset(
     {
         *("ds_path", "services", "experience_buffer", "exp_per_batch", "online_data_save_dir"),
-        *("rollout_n", "rollout_temperature", "rollout_top_p", "rollout_top_k", "rollout_max_new_tokens"),
+        *(
+            "rollout_engine",
+            "rollout_n",
+            "rollout_temperature",
+            "rollout_top_p",
+            "rollout_top_k",
+            "rollout_max_new_tokens",
+        ),
         *("rollout_batch_size", "rollout_sync", "rollout_ahead", "rollout_workers"),
         *("experience_size", "experience_replay", "experience_staleness", "experience_half_life"),
         "experience_difficulty",

@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import os
 from typing import Any, get_args, get_type_hints
 
 from transformers.integrations import is_deepspeed_zero3_enabled
@@ -122,8 +121,6 @@ def _check_sources(args: MDPOArguments) -> None:
     for name, what in (("ds_path", "a JSON file of prompts"), ("services", "a YAML file of services, or `toy`")):
         if not getattr(args, name):
             raise SettingError(f"Strategy `{args.strategy}` samples during training and needs `{name}`: {what}.")
-    if not os.path.isfile(args.ds_path):
-        raise SettingError(f"`ds_path`: there is no file {args.ds_path}.")
     try:
         check_rule(args.pair_rule, args.online_only_strategy)
     except PairError as error:

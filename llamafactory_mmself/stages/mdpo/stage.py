@@ -58,6 +58,8 @@ class MDPOStage(TreeStage):
         """See `TreeStage.required_columns`."""
         from ...losses.mdpo import strategy_roles
 
+        if run.stage.strategy == GRPO:
+            return frozenset({"images"} if run.stage.grpo_image_term != "none" else ())
         roles = set(strategy_roles(run.stage.loss_strategy, run.stage.vtcl_mode))
         columns = {"images"} if roles & {"rc", "rr", "cn", "rn"} else set()
         if roles & {"rc", "rr"} and run.stage.loss_strategy != "ori-mdpo":

@@ -5,28 +5,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Protocol
 
 from torch import nn
 
 from ....data.encode import RowEncoder
-from ....generate.encoding import EncodedPrompt
 from ....generate.seeds import derived_seed
 from ....generate.types import Completion, SamplingParams
 from ....recipes.ovip_pairs import distinct
 from ....tree.scores import Scores, ScoreTable
 from ...responses import role
 from ..arguments import GRPO, MDPOArguments
+from .engines import Rollouts
 from .entries import Answer, Group
 from .prompts import OnlinePrompt, PromptOrder
-
-
-class Sampler(Protocol):
-    """Where answers come from."""
-
-    def __call__(self, model: nn.Module, prompts: Sequence[EncodedPrompt], seed: int) -> list[list[Completion]]:
-        """`rollout_n` answers to each prompt, of the weights that are being trained."""
-        ...
 
 
 #: Scores a group with policy and reference as they are now: (policy, reference or None), for one sample.
@@ -49,7 +40,7 @@ class GroupSampler:
     """Samples batches of positions.
 
     Args:
-        sampler: of the policy.
+        rollouts: where answers come from.
         model: gives the wrapped model.
         order: prompts by position.
         encoder: for answers of engines that do not tell token ids.
@@ -62,7 +53,7 @@ class GroupSampler:
     def __init__(
         self,
         *,
-        sampler: Sampler,
+        rollouts: Rollouts,
         model: Callable[[], nn.Module],
         order: PromptOrder,
         encoder: RowEncoder,
@@ -71,7 +62,7 @@ class GroupSampler:
         rank: int,
         annotate: Annotate,
     ) -> None:
-        self._sampler = sampler
+        self._rollouts = rollouts
         self._model = model
         self._order = order
         self._encoder = encoder
@@ -84,12 +75,20 @@ class GroupSampler:
         """Groups for positions, sampled together; what is sampled depends on the batch and the seed."""
         prompts = [self._order[position] for position in positions]
         seed = derived_seed(self._seed, "rollout", positions[0])
-        found = self._sampler(self._model(), [prompt.encoded for prompt in prompts], seed)
+        found = self._rollouts(self._model(), prompts, seed)
         groups = [
             self._group(position, step, prompt, completions)
             for position, prompt, completions in zip(positions, prompts, found, strict=True)
         ]
         return [self._annotated(group) for group in groups] if self._args.strategy == GRPO else groups
+
+    def refresh(self, step: int) -> None:
+        """Hands the weights over to the engine; called on all ranks before they sample."""
+        self._rollouts.refresh(self._model(), step)
+
+    def close(self) -> None:
+        """Frees the engine."""
+        self._rollouts.close()
 
     def _group(self, position: int, step: int, prompt: OnlinePrompt, completions: Sequence[Completion]) -> Group:
         kept = distinct([completion.text.strip() for completion in completions])
@@ -99,8 +98,11 @@ class GroupSampler:
         return Group(position, step, self._rank, tuple(answers), len(completions) - len(kept))
 
     def _answer(self, prompt: OnlinePrompt, completion: Completion) -> Answer:
-        ids = completion.token_ids or tuple(self._encoder.response(prompt.row, completion.text))
-        return Answer(completion.text.strip(), ids[: self._args.rollout_max_new_tokens], completion.logprobs or ())
+        ids, logps = completion.token_ids, completion.logprobs or ()
+        if not ids:  # endpoints tell none; where their log-probs are of other tokens, they are of no use
+            ids = tuple(self._encoder.response(prompt.row, completion.text))[: self._args.rollout_max_new_tokens]
+            logps = logps if len(logps) == len(ids) else ()
+        return Answer(completion.text.strip(), ids, logps)
 
     def _annotated(self, group: Group) -> Group:
         policy, reference = self._annotate(group)

@@ -12,10 +12,10 @@ step. *Ahead*, waves are sampled before a step, annotated while it trains, and t
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from ....files import read_json, read_jsonl, write_json, write_jsonl
 from ....generate.services import ServiceDead
@@ -38,8 +38,21 @@ PATIENCE = 1.0
 #: Seconds that a wave may take in turn: services give up themselves long before.
 FOREVER = 1e9
 
-#: Samples the prompts at some positions, all in one batch, with the policy after some steps.
-SampleGroups = Callable[[Sequence[int], int], list[Group]]
+
+class SampleGroups(Protocol):
+    """Samples with the policy."""
+
+    def refresh(self, step: int) -> None:
+        """Called on all ranks at the same time before they sample at a step; errors come on all of them."""
+        ...
+
+    def __call__(self, positions: Sequence[int], step: int) -> list[Group]:
+        """Groups for some positions, all in one batch, of the policy after some steps."""
+        ...
+
+    def close(self) -> None:
+        """Frees what is open."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -179,8 +192,9 @@ class Supply:
         return Portion([ranks[self.plan.rank] for ranks in parts], entries[0]) if entries else None
 
     def close(self) -> None:
-        """Ends the threads."""
+        """Ends the threads and the engine."""
         self._pipeline.close()
+        self._sample.close()
 
     # Sampling.
 
@@ -207,6 +221,10 @@ class Supply:
         self._deal(wave, step)
 
     def _deal(self, positions: Sequence[int], step: int) -> None:
+        if not positions:
+            return
+        with self.clock.measure("sample", 0):
+            self._sample.refresh(step)
         for number, start in enumerate(range(0, len(positions), self.plan.batch)):
             if number % self.plan.ranks == self.plan.rank and self._failure is None:
                 self._dispatch(positions[start : start + self.plan.batch], step)

@@ -28,6 +28,7 @@ from ...workflow import check_reference, complete_checkpoint, feature_cache, loa
 from .annotate import Annotator
 from .buffer import ExperienceBuffer, Limits
 from .clock import Clock, timed
+from .engines import engine_of, make_rollouts
 from .entries import Group, Outcome
 from .journal import Journal
 from .pipeline import Pipeline
@@ -56,6 +57,7 @@ def run_online(stage: MDPOStage, run: RunArguments, callbacks: list[Any]) -> Non
     template = lf.load_template(tokenizer, run.data)
     encoder = stage.row_encoder(lf.row_encoder(template, tokenizer, processor, run.data.cutoff_len), run)
     check_reference(stage, run)
+    engine = engine_of(run)
     services = load_services(run.stage.services)
     prompts = load_prompts(run, encoder, stage.required_columns(run))
     evaluated = load_tree_dataset(stage, run, encoder) if run.data.eval_dataset else {}
@@ -72,8 +74,9 @@ def run_online(stage: MDPOStage, run: RunArguments, callbacks: list[Any]) -> Non
 
     def make_supply(trainer: OnlineTrainer) -> Supply:
         sampler = PolicySampler(stops, dense, sampling_params(run.stage), trainer.compute_loss_context_manager)
+        folder = Path(run.training.output_dir)
         sample = GroupSampler(
-            sampler=sampler,
+            rollouts=make_rollouts(engine, sampler, sampling_params(run.stage), folder),
             model=lambda: trainer.model_wrapped,
             order=order,
             encoder=encoder,
@@ -106,7 +109,7 @@ def run_online(stage: MDPOStage, run: RunArguments, callbacks: list[Any]) -> Non
         )
         trainer.add_callback(ChooseForward(trainer, run, collator, scorer, [model, reference_model]))
         add_eval_tasks(trainer, run, template, tokenizer, processor)
-        _train(trainer, stage, run, evaluated, checkpoint)
+        _train(trainer, stage, run, checkpoint)
     lf.create_modelcard_and_push(trainer, run.model, run.data, run.training, run.finetuning)
 
 
@@ -190,9 +193,7 @@ def _sketches(prompts: Sequence[OnlinePrompt], rows: RowMaker, tokenizer: Any) -
     return Sketches(prompts, rows, sorted(set(letters)))
 
 
-def _train(
-    trainer: OnlineTrainer, stage: MDPOStage, run: RunArguments, evaluated: dict[str, Any], checkpoint: str | None
-) -> None:
+def _train(trainer: OnlineTrainer, stage: MDPOStage, run: RunArguments, checkpoint: str | None) -> None:
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
     figures = trainer.supply.figures()
@@ -200,10 +201,10 @@ def _train(
     trainer.log_metrics("train", metrics)
     trainer.save_metrics("train", metrics)
     trainer.save_state()
-    if evaluated:
+    if run.training.do_eval:
         metrics = trainer.evaluate(metric_key_prefix="eval")
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
     if trainer.is_world_process_zero() and run.finetuning.plot_loss:
-        names = ["eval_loss"] if evaluated else []
+        names = ["eval_loss"] if run.training.do_eval else []
         lf.plot_loss(run.training.output_dir, keys=["loss", *stage.plotted(run), *names, *plotted_tasks(run)])
