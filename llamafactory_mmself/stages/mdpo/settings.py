@@ -113,6 +113,13 @@ def check_online(run: RunArguments, given: frozenset[str]) -> None:
             f"`dataset` {', '.join(run.data.dataset)} is not read: an online strategy trains on what it samples for "
             "the prompts of `ds_path`."
         )
+    ranks, batch = run.training.world_size, args.rollout_batch_size
+    wave = args.exp_per_batch * ranks * run.training.gradient_accumulation_steps
+    if batch > 1 and batch * ranks > wave:
+        lf.get_logger(__name__).warning_rank0(
+            f"A step takes {wave} prompts, and rollout_batch_size {batch} is too much for {ranks} ranks to share "
+            "them: some will be idle while others sample."
+        )
     run.data.dataset = []
     run.training.per_device_train_batch_size = args.exp_per_batch
 

@@ -6,7 +6,7 @@ from __future__ import annotations
 import json
 import os
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -50,18 +50,25 @@ class Journal:
         """Records what became of a position; may be called from several threads."""
         self._append({"outcome": outcome.to_row()})
 
-    def read(self) -> Recorded:
-        """What all ranks of the run have recorded. A line that a kill has cut short is as if it had never been."""
+    def read(self, wanted: Callable[[int], bool] = lambda position: True) -> Recorded:
+        """What all ranks of the run have recorded of some positions.
+
+        A line that a kill has cut short is as if it had never been.
+        """
         found = Recorded()
         for path in sorted(self._folder.glob(f"{self._run}-rank*.jsonl")):
-            for line in path.read_bytes().split(b"\n"):
-                row = _whole(line)
-                if "outcome" in row:
-                    outcome = Outcome.from_row(row["outcome"])
-                    found.outcomes[outcome.position] = outcome
-                for group in map(Group.from_row, row.get("groups", ())):
-                    found.groups[group.position] = group
+            with open(path, "rb") as lines:
+                for line in lines:
+                    self._read_line(_whole(line), wanted, found)
         return found
+
+    def _read_line(self, row: Mapping[str, Any], wanted: Callable[[int], bool], found: Recorded) -> None:
+        outcome = row.get("outcome")
+        if outcome is not None and wanted(outcome["position"]):
+            found.outcomes[outcome["position"]] = Outcome.from_row(outcome)
+        for group in row.get("groups", ()):
+            if wanted(group["position"]):
+                found.groups[group["position"]] = Group.from_row(group)
 
     def remove_others(self) -> None:
         """Removes the journals of earlier runs in this folder, which start again from nothing."""

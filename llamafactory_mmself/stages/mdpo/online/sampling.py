@@ -118,5 +118,5 @@ class GroupSampler:
 
 
 def _floats(scores: Scores) -> tuple[float, ...]:
-    """The log-probs of a batch of one sample."""
-    return tuple(scores.logp[0][scores.mask[0]].float().tolist())
+    """The log-probs of a batch of one sample, with the nine digits that a float32 needs."""
+    return tuple(float(f"{value:.9g}") for value in scores.logp[0][scores.mask[0]].tolist())

@@ -204,7 +204,7 @@ class Supply:
             left = self._fruitless < max(len(self._order), self.plan.need)
         else:
             left = self._cursor < self.plan.positions
-        return left and (self.plan.sync or len(self._under_way) < self.plan.bound)
+        return left and (self.plan.sync or len(self._under_way) + self.plan.need <= self.plan.bound)
 
     def _room_ahead(self) -> bool:
         """Whether less than `ahead` steps are ready or under way."""
@@ -355,7 +355,7 @@ class Supply:
         self._cursor, self._fruitless = state["cursor"], state["fruitless"]
         self._under_way = set(state["under_way"])
         self.counts = Counter(state["counts"])
-        self._recorded = self._journal.read()
+        self._recorded = self._journal.read(lambda place: place >= self._cursor or place in self._under_way)
         groups = {group.position: group for group in map(Group.from_row, read_jsonl(folder / UNDER_WAY))}
         self._recorded.groups.update(groups)
         known = sorted(self._under_way & (self._recorded.groups.keys() | self._recorded.outcomes.keys()))
