@@ -217,11 +217,12 @@ class ServicePool:
 
     def _check(self) -> None:
         if self._left() == 0.0:
+            self._silence.dead = True
             raise ServiceDead(
                 self.name,
                 f"The {self.name} at {', '.join(self.addresses)} is dead: nothing was answered for "
-                f"{self._dead_after:g} s (`dead_after`), the last problem: {self._problem}. Start it again, or correct "
-                "`api_base`, then start the same command again; what is finished stays.",
+                f"{self._dead_after:g} s (`dead_after`), the last problem: {self._problem}. Start it again, or "
+                "correct `api_base`, then start the same command again; what is finished stays.",
             )
 
     def _next_probe(self) -> float:
@@ -261,10 +262,12 @@ class _Silence:
 
     Attributes:
         failed: whether an attempt was lost since the last answer.
+        dead: whether it was too long; forgotten once nobody waits any more, so that a later call tries again.
     """
 
     def __init__(self) -> None:
         self.failed = False
+        self.dead = False
         self._waiting = 0
         self._since = 0.0
         self._before = 0.0
@@ -272,6 +275,8 @@ class _Silence:
     def begin(self, now: float) -> None:
         """A request wants an answer."""
         if not self._waiting:
+            if self.dead:
+                self.broken(now)
             self._since = now
         self._waiting += 1
 
@@ -283,7 +288,7 @@ class _Silence:
 
     def broken(self, now: float) -> None:
         """A server has answered."""
-        self.failed, self._before, self._since = False, 0.0, now
+        self.failed, self.dead, self._before, self._since = False, False, 0.0, now
 
     def seconds(self, now: float) -> float:
         """Its length."""

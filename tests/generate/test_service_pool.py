@@ -170,6 +170,15 @@ def test_a_service_that_is_dead_for_good_ends_the_run_in_time(serve, pool, hangs
     assert "what is finished stays" in str(raised.value)
 
 
+def test_a_dead_service_is_tried_again_by_a_later_call(serve, pool):
+    port = closed_port()
+    made = pool(f"http://127.0.0.1:{port}/v1", timeout=0.3, dead_after=0.5)
+    with pytest.raises(ServiceDead):
+        ask(made, "a")
+    serve(scripted(echo), port)
+    assert ask(made, "a") == ["a"]
+
+
 def test_a_service_that_only_fails_is_dead_too(serve, pool):
     made = pool(serve(scripted(lambda body, number: error(500, "out of memory"))).base, dead_after=1.0, timeout=1.0)
     start = time.monotonic()
