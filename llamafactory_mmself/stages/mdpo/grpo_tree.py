@@ -9,7 +9,7 @@ head -- real picture and question --+-- response 0    sample.0
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -50,13 +50,17 @@ def build_group_tree(segments: Mapping[str, Any], args: MDPOArguments) -> Sample
         builder.score(WITHOUT, best, context(builder, dict(segments), NONE))
         if args.grpo_image_term == "negative":
             builder.score(PAINTED, best, context(builder, dict(segments), NEGATIVE))
-    missing = [()] * (count - len(answers))
+
+    def table(rows: Iterable[Sequence[float]]) -> Tensor:
+        known = list(rows)
+        return padded([*known, *[()] * (count - len(known))], width)
+
     side = {
-        "tokens": padded([*[[1.0] * len(answer.ids) for answer in answers], *missing], width).bool(),
-        "old_logps": padded([*[answer.old_logps for answer in answers], *missing], width),
-        "ref_logps": padded([*[answer.ref_logps for answer in answers], *missing], width),
-        "sampled_logps": padded([*[answer.sampled_logps or answer.old_logps for answer in answers], *missing], width),
-        "advantages": torch.tensor([*entry.advantages, *[0.0] * len(missing)]),
+        "tokens": table([1.0] * len(answer.ids) for answer in answers).bool(),
+        "old_logps": table(answer.old_logps for answer in answers),
+        "ref_logps": table(answer.ref_logps for answer in answers),
+        "sampled_logps": table(answer.sampled_logps or answer.old_logps for answer in answers),
+        "advantages": torch.tensor([*entry.advantages, *[0.0] * (count - len(answers))]),
         "best": torch.tensor(entry.best or 0),
         "image": torch.tensor(entry.best is not None),
     }
