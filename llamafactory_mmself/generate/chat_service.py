@@ -91,6 +91,7 @@ class ChatService(Generic[Value]):
         self._config = config
         self._prompt = prompt
         self._form = form if config.structured else None
+        self._limit_name = "max_tokens"
         self._read = read
         self._cache = AnswerCache(cache)
         self._counts: Counter[str] = Counter()
@@ -156,10 +157,12 @@ class ChatService(Generic[Value]):
             return known
         body = await asyncio.to_thread(self._body, item, number)
         choice = await self._choice(body)
-        text = (choice.get("message") or {}).get("content") or ""
-        answer = str(text), str(choice.get("finish_reason") or "stop")
+        message = choice.get("message")
+        content = message.get("content") if isinstance(message, Mapping) else None
+        answer = content if isinstance(content, str) else "", str(choice.get("finish_reason") or "stop")
         self._counts["asked"] += 1
-        await asyncio.to_thread(self._cache.add, {key: answer})
+        if answer[0]:  # nothing at all may be a server's mishap
+            await asyncio.to_thread(self._cache.add, {key: answer})
         return answer
 
     def _body(self, item: _Shown, number: int) -> dict[str, Any]:
@@ -172,27 +175,33 @@ class ChatService(Generic[Value]):
             "messages": [{"role": "user", "content": content}],
             "temperature": config.temperature if not number else max(config.temperature, AGAIN_TEMPERATURE),
             "top_p": config.top_p,
-            "max_tokens": config.max_tokens,
             "seed": derived_seed(number, item.key),
         }
 
     async def _choice(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+        """The first choice of an answer; asks again in another way where a server does not know a field of ours."""
         form = self._form
-        if form is not None:
-            schema = {"name": form.name, "strict": True, "schema": form.schema}
-            asked = {**body, "response_format": {"type": "json_schema", "json_schema": schema}}
-            try:
-                return self._first((await self._pool.post("/chat/completions", "choices", asked)).body)
-            except Refused as refused:
-                if refused.status not in (400, 422):
-                    raise
-        choice = self._first((await self._pool.post("/chat/completions", "choices", body)).body)
-        if form is not None:
-            self._form = None  # it was the form that was refused
+        try:
+            return await self._posted(body, form)
+        except Refused as refused:
+            if refused.status not in (400, 422):
+                raise
+            if self._limit_name == "max_tokens" and "max_completion_tokens" in refused.reason:
+                self._limit_name = "max_completion_tokens"
+                return await self._choice(body)
+            if form is None:
+                raise
+        choice = await self._posted(body, None)
+        self._form = None  # it was the form that was refused
         return choice
 
-    def _first(self, answer: Mapping[str, Any]) -> Mapping[str, Any]:
-        choice = next(iter(answer["choices"]), None)
+    async def _posted(self, body: Mapping[str, Any], form: ReplyForm | None) -> Mapping[str, Any]:
+        sent = {**body, self._limit_name: self._config.max_tokens}
+        if form is not None:
+            schema = {"name": form.name, "strict": True, "schema": form.schema}
+            sent["response_format"] = {"type": "json_schema", "json_schema": schema}
+        answer = await self._pool.post("/chat/completions", "choices", sent)
+        choice = next(iter(answer.body["choices"]), None)
         return choice if isinstance(choice, Mapping) else {}
 
 

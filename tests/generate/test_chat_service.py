@@ -9,7 +9,7 @@ from llamafactory_mmself.generate import client
 from llamafactory_mmself.generate.service_config import TOY, load_services
 from llamafactory_mmself.generate.services import CheckItem, DescribeItem, Picture, ScoreItem, ServiceDead
 from llamafactory_mmself.generate.types import EngineError
-from tests.generate.fake_server import choices, error
+from tests.generate.fake_server import Reply, choices, error
 
 
 @pytest.fixture(autouse=True)
@@ -69,6 +69,19 @@ def test_a_server_without_schemas_is_found_out_once(serve, services):
     assert ["response_format" in body for body in server.bodies] == [True, False, False, False]
 
 
+def test_a_server_with_another_name_for_the_limit_is_found_out_once(serve, services):
+    def answer(body, number):
+        if "max_tokens" in body:
+            return error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+        return choices('{"score": 5}')
+
+    server = serve(answer)
+    scorer = services(server.base).scorer
+    assert scorer.score([item("x")]) == scorer.score([item("y")]) == [5.0]
+    assert [body.get("max_completion_tokens") for body in server.bodies] == [None, 128, 128]
+    assert all("response_format" in body for body in server.bodies)
+
+
 def test_unparsable_answers_are_asked_for_again_then_counted(serve, services):
     said = {"x": ["Hm.", "Score: 3"], "y": ["Hm.", "Score: 30"]}
 
@@ -81,6 +94,15 @@ def test_unparsable_answers_are_asked_for_again_then_counted(serve, services):
     assert scorer.counts()["unparsed"] == 1
     assert len({body["seed"] for body in server.bodies}) == 4
     assert sorted(body["temperature"] for body in server.bodies) == [0.1, 0.1, 0.7, 0.7]
+
+
+@pytest.mark.parametrize("garbage", [[], [3], [{}], [{"message": "Score: 3"}], [{"message": {"content": None}}]])
+def test_answers_without_a_text_are_unparsed_and_not_kept(serve, services, garbage):
+    server = serve(lambda body, number: Reply({"choices": garbage}))
+    assert services(server.base, cache=True, tries=1).scorer.score([item("x")]) == [None]
+    again = services(server.base, cache=True, tries=1).scorer
+    assert again.score([item("x")]) == [None]
+    assert again.counts()["cached"] == 0 and again.counts()["unparsed"] == 1
 
 
 def test_the_end_of_a_cut_answer_is_not_guessed(serve, services):

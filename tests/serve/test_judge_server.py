@@ -130,6 +130,7 @@ def test_the_toy_world_knows_nothing_else(client):
     )
 
 
+@pytest.mark.slow
 def test_a_model_answers_as_it_does_without_a_server(client, tiny_models, shapes):
     settings = {"model": str(tiny_models("qwen2_vl")), "template": "qwen2_vl", "device": "cpu"}
     engine = build_engine(EngineConfig.from_dict(settings))
@@ -137,6 +138,6 @@ def test_a_model_answers_as_it_does_without_a_server(client, tiny_models, shapes
     made = client(engine)
     requests = [Request.ask("a", "<image>\nWhat is it?", [shapes[0]]), Request.ask("b", "Hello")]
     expected = [completions[0].text for completions in engine.generate(requests, params, 0)]
-    base = f"{made.base_url}v1"
-    remote = build_engine(EngineConfig.from_dict({"name": "openai", "api_base": base, "api_model": "qwen"}))
+    place = {"api_base": str(made.base_url.join("/v1")), "api_model": "qwen", "timeout": 600}
+    remote = build_engine(EngineConfig.from_dict({"name": "openai", **place}))
     assert [completions[0].text for completions in remote.generate(requests, params, 0)] == expected
