@@ -68,4 +68,3 @@ def rollout_loss(policy: ScoreTable, side: Mapping[str, Tensor], args: AresPPOAr
         entropy=entropy,
         entropy_coef=args.entropy_coef,
     )
-
