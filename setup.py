@@ -43,10 +43,11 @@ EXTRAS_REQUIRE = {
     "xformers": ["xformers>=0.0.35,<0.0.36"],
     # Sampling on a cluster.
     "ray": ["ray[data]>=2.54,<3"],
-    "serve": ["diffusers>=0.36,<1", "fastapi", "uvicorn"],
+    "serve": ["diffusers>=0.42,<1", "fastapi", "uvicorn"],
     "eval": ["nltk>=3.9,<4", "spacy>=3.8,<3.9"],
     "dev": [
         "build>=1.2",
+        "diffusers>=0.42,<1",
         "hypothesis>=6.100",
         "mypy>=2.4,<3",
         "pytest>=9,<10",

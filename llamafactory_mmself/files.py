@@ -19,7 +19,7 @@ class FileError(ValueError):
     """A file that cannot be read or written, with its path and the reason."""
 
 
-def write_text(path: Path, text: str) -> None:
+def write_bytes(path: Path, content: bytes) -> None:
     """Writes a file in one step: whoever looks sees the old content or the new one, never a part.
 
     Raises:
@@ -30,8 +30,8 @@ def write_text(path: Path, text: str) -> None:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TORN)
-        with os.fdopen(handle, "w", encoding="utf-8", newline="\n") as file:
-            file.write(text)
+        with os.fdopen(handle, "wb") as file:
+            file.write(content)
             file.flush()
             os.fsync(file.fileno())
         os.chmod(scratch, 0o666 & ~_umask())
@@ -40,6 +40,11 @@ def write_text(path: Path, text: str) -> None:
         if scratch is not None:
             Path(scratch).unlink(missing_ok=True)
         raise FileError(f"{path} cannot be written: {error.strerror or error}. Nothing there was changed.") from error
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes a text as UTF-8, in one step; errors as for `write_bytes`."""
+    write_bytes(path, text.encode("utf-8"))
 
 
 def write_json(path: Path, value: Any) -> None:

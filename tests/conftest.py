@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -160,3 +161,19 @@ def run_cli(clean_environment: Callable[..., dict[str, str]], project_root: Path
 
 def _print_output(line: list[str], stdout: str, stderr: str) -> None:
     print(f"$ {' '.join(line)}\n--- stdout\n{stdout}\n--- stderr\n{stderr}")
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[..., Any]]:
+    """Starts scripted servers; those that a test has not closed are closed at its end."""
+    from tests.generate.fake_server import FakeServer
+
+    servers: list[FakeServer] = []
+
+    def start(answer: Callable[..., Any], port: int = 0) -> FakeServer:
+        servers.append(FakeServer(answer, port))
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.close()

@@ -34,6 +34,7 @@ def test_flags_have_underscores(name: str) -> None:
 def test_every_command_is_looked_at() -> None:
     assert {"mmself loop", "mmself build r3v", "mmself build stl", "mmself select", "mmself toy start"} <= ALL.keys()
     assert {"mmself build sherlock candidates", "mmself build ares correct", "mmself correct"} <= ALL.keys()
+    assert {"mmself build ovip", "mmself serve judge", "mmself serve painter"} <= ALL.keys()
 
 
 @pytest.mark.parametrize("name", ALL)

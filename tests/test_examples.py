@@ -12,7 +12,8 @@ import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 TEACHERS = sorted((ROOT / "examples").rglob("teacher*.yaml"))
-EXAMPLES = sorted(set((ROOT / "examples").rglob("*.yaml")) - set(TEACHERS))
+SERVICES = sorted((ROOT / "examples").rglob("*services.yaml"))
+EXAMPLES = sorted(set((ROOT / "examples").rglob("*.yaml")) - {*TEACHERS, *SERVICES})
 RECIPES = [path for path in EXAMPLES if "method" in yaml.safe_load(path.read_text())]
 TINY = [path for path in EXAMPLES if path.stem.endswith("_tiny")]
 PRESETS = {"r3v-geoqa": "r3v/geoqa_qwen2_vl_7b_paper.yaml", "stl": "stl/m3cot_llava15_7b_paper.yaml"}
@@ -53,6 +54,14 @@ def test_teachers_are_ones_that_can_be_asked(path):
     from llamafactory_mmself.generate.teacher_config import read_teacher_config
 
     assert read_teacher_config(path).api_model
+
+
+@pytest.mark.parametrize("path", SERVICES, ids=lambda path: path.name)
+def test_services_are_ones_that_can_be_asked(path):
+    from llamafactory_mmself.generate.service_config import load_services
+
+    with load_services(path) as services:
+        assert services.policies["painter"].startswith("black-forest-labs/FLUX.1-dev@")
 
 
 @pytest.mark.parametrize("path", TINY, ids=lambda path: path.name)

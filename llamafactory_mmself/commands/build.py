@@ -10,7 +10,7 @@ from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from . import build_ares, build_sherlock
+from . import build_ares, build_ovip, build_sherlock
 from .pictures import add_picture_limits
 from .sample import prompt_files, token_limit
 
@@ -40,6 +40,7 @@ examples:
   mmself build stl --questions train.json --answers a0.jsonl --refutations r0.jsonl --out data --name stl_1
   mmself build sherlock --help                                     (in several steps)
   mmself build ares --help                                         (in several steps)
+  mmself build ovip --help                                         (pairs with painted negative pictures)
 
 Files of samples come from `mmself sample`; the first one is of iteration 0.
 """
@@ -58,6 +59,7 @@ def add(commands: Any) -> None:
     _add_stl(recipes.add_parser("stl", help="see-think-answer rationales, and why wrong options are wrong"))
     build_sherlock.add(recipes)
     build_ares.add(recipes)
+    build_ovip.add(recipes)
 
 
 def _add_r3v(parser: argparse.ArgumentParser) -> None:

@@ -58,20 +58,25 @@ def add(commands: Any) -> None:
 
 def add_engine(group: Any) -> None:
     """Adds the flags that `engine_config` reads."""
-    group.add_argument("--config", type=Path, help="YAML with the engine's settings; flags here override it")
-    group.add_argument("--engine", choices=("hf", "vllm", "openai"), help="default: hf, which runs everywhere")
-    group.add_argument("--model", help="model folder or hub name")
-    group.add_argument("--adapter", action="append", help="folder of a LoRA adapter; may be given several times (hf)")
-    group.add_argument("--template", help="LLaMA-Factory's chat template")
-    group.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), help="default: auto")
-    group.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto, GPUs if there are any")
-    group.add_argument("--batch_size", type=int, help="prompts sampled together (default: 16)")
+    add_model(group, ("hf", "vllm", "openai"))
     group.add_argument(
         "--workers", type=int, help="processes, each with a GPU of its own if there are any (default: 1)"
     )
     group.add_argument("--ray", action="store_true", default=None, help="run the workers on a Ray cluster")
     group.add_argument("--api_base", help="openai: address such as http://localhost:8000/v1")
     group.add_argument("--api_model", help="openai: the model's name there")
+
+
+def add_model(group: Any, engines: tuple[str, ...]) -> None:
+    """Adds those of an engine in this process; `engines` are the ones to choose from."""
+    group.add_argument("--config", type=Path, help="YAML with the engine's settings; flags here override it")
+    group.add_argument("--engine", choices=engines, help="default: hf, which runs everywhere")
+    group.add_argument("--model", help="model folder or hub name")
+    group.add_argument("--adapter", action="append", help="folder of a LoRA adapter; may be given several times (hf)")
+    group.add_argument("--template", help="LLaMA-Factory's chat template")
+    group.add_argument("--dtype", choices=("auto", "float32", "bfloat16", "float16"), help="default: auto")
+    group.add_argument("--device", choices=("auto", "cpu", "cuda"), help="default: auto, GPUs if there are any")
+    group.add_argument("--batch_size", type=int, help="prompts sampled together (default: 16)")
     add_picture_limits(group)
 
 
@@ -116,7 +121,7 @@ def engine_config(options: argparse.Namespace) -> EngineConfig:
     Raises:
         EngineError, FileError: naming file and key.
     """
-    flags = {name: vars(options)[name] for name in (*ENGINE_FLAGS, "ray")} | {"name": options.engine}
+    flags = {name: vars(options).get(name) for name in (*ENGINE_FLAGS, "ray")} | {"name": options.engine}
     config = engine_file(options.config, {name: value for name, value in flags.items() if value is not None})
     return replace(config, llamafactory={**config.llamafactory, **picture_limits(options)})
 

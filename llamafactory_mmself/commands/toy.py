@@ -43,6 +43,7 @@ def _add_data(toys: Any) -> None:
     data.add_argument("--train", type=int, default=500, help="training questions (default: 500)")
     data.add_argument("--test", type=int, default=600, help="held-out questions (default: 600)")
     data.add_argument("--captions", type=int, default=300, help="captioned scenes (default: 300)")
+    data.add_argument("--prompts", type=int, default=0, help="captioned scenes to train on (default: none)")
     data.add_argument("--grid", default="2x2", help="rows x columns of a scene, 2 or 3 each (default: 2x2)")
     data.add_argument("--size", type=int, default=56, help="sides of a picture in pixels (default: 56)")
     data.add_argument("--seed", type=int, default=0, help="seed of scenes and questions (default: 0)")
@@ -120,9 +121,8 @@ def _data(options: argparse.Namespace) -> int:
     rows, cross, columns = options.grid.partition("x")
     if not cross or not (rows + columns).isdigit():
         raise ToyWorldError(f"--grid {options.grid!r}: rows x columns are expected, for example 2x2.")
-    world = WorldOptions(
-        options.train, options.test, options.captions, int(rows), int(columns), options.size, options.seed
-    )
+    numbers = (options.train, options.test, options.captions)
+    world = WorldOptions(*numbers, int(rows), int(columns), options.size, options.seed, options.prompts)
     for path in write_world(options.out, world).values():
         print(path)
     return 0

@@ -31,6 +31,7 @@ CONNECT_TIMEOUT = 10.0
 SHOWN = 300  # characters of a server's message
 
 _BUSY = frozenset({408, 425, 429})
+_AWAY = frozenset({502, 503, 504})  # a proxy's word for a server that is not there
 
 
 class Refused(EngineError):
@@ -45,6 +46,22 @@ class Refused(EngineError):
         super().__init__(text)
         self.status = status
         self.reason = reason
+
+
+class Lost(Exception):
+    """An attempt without a usable answer; another one may have it.
+
+    Attributes:
+        problem: what happened.
+        pause: seconds that the server asks to wait.
+        answered: whether it was the server that answered, and not silence, nor a word that it is busy.
+    """
+
+    def __init__(self, problem: str, pause: float = 0.0, *, answered: bool = False) -> None:
+        super().__init__(problem)
+        self.problem = problem
+        self.pause = pause
+        self.answered = answered
 
 
 @dataclass(frozen=True)
@@ -118,7 +135,7 @@ class Connection:
         self._client = httpx.AsyncClient(
             headers=_headers(endpoint.api, key),
             timeout=httpx.Timeout(endpoint.timeout, connect=min(endpoint.timeout, CONNECT_TIMEOUT)),
-            limits=httpx.Limits(max_connections=endpoint.concurrency),
+            limits=httpx.Limits(max_connections=endpoint.concurrency + 1),  # one to ask whether it is alive
             trust_env=not _is_loopback(endpoint.base),  # no proxy to a server on this machine
         )
         self._slots = asyncio.Semaphore(endpoint.concurrency)
@@ -151,37 +168,98 @@ class Connection:
         """Names of the models that the server offers. Errors as for `chat`."""
         return [str(model["id"]) for model in (await self._ask("GET", "/models", "data", None))["data"]]
 
-    async def _ask(self, method: str, path: str, field: str, content: bytes | None) -> dict[str, Any]:
+    async def attempt(
+        self, method: str, path: str, field: str, content: bytes | None, seconds: float | None = None
+    ) -> dict[str, Any]:
+        """Sends a request once; the answer is a JSON object with a list in `field`.
+
+        Args:
+            method: GET or POST.
+            path: what follows the endpoint's base.
+            field: of the answer.
+            content: the body.
+            seconds: a shorter time than the endpoint's `timeout`.
+
+        Raises:
+            Lost: there is no such answer; another attempt may have one.
+            Refused: the server says that the request, the key or the address is wrong.
+        """
         url = self._endpoint.base + path
+        limit = self._endpoint.timeout if seconds is None else min(seconds, self._endpoint.timeout)
+        try:
+            async with asyncio.timeout(limit):
+                response = await self._client.request(
+                    method, url, content=content, headers={"Content-Type": "application/json"} if content else None
+                )
+        except (TimeoutError, httpx.TimeoutException):
+            raise Lost(f"no answer within {limit:g} s") from None
+        except httpx.TransportError as error:
+            raise Lost(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from None
+        status = response.status_code
+        if status >= 500 or status in _BUSY:
+            problem = f"HTTP {status}: {self._hide(_server_message(response))}"
+            raise Lost(problem, _retry_after(response), answered=status not in _BUSY | _AWAY)
+        if status != 200:
+            raise self._refused(url, response)
+        answer = _decode(response)
+        if isinstance(answer, dict) and isinstance(answer.get(field), list):
+            return answer
+        raise Lost(f"not a JSON object with `{field}`: {self._hide(response.text[:SHOWN])!r}", answered=True)
+
+    async def alive(self, seconds: float) -> bool:
+        """Whether the server answers the question for its models at all, be it with a refusal."""
+        try:
+            async with asyncio.timeout(seconds):
+                response = await self._client.get(self._endpoint.base + "/models")
+        except (TimeoutError, httpx.HTTPError):
+            return False
+        return response.status_code < 500
+
+    async def fetch(self, url: str, limit: int) -> bytes:
+        """A file that an answer of this server points to.
+
+        Args:
+            url: absolute, or relative to the endpoint.
+            limit: bytes that it may have.
+
+        Raises:
+            Lost: the file is elsewhere than on this server, is too large, or cannot be had.
+        """
+        base = httpx.URL(self._endpoint.base)
+        try:
+            place = base.join(url)
+        except httpx.InvalidURL as error:
+            raise Lost(f"an address that is none: {error}", answered=True) from None
+        if (place.scheme, place.host, place.port) != (base.scheme, base.host, base.port):
+            raise Lost(f"an address on another server ({place.host}), which is not asked", answered=True)
+        content = bytearray()
+        try:
+            async with asyncio.timeout(self._endpoint.timeout), self._client.stream("GET", place) as response:
+                if response.status_code != 200:
+                    raise Lost(f"HTTP {response.status_code} for {place}", answered=True)
+                async for chunk in response.aiter_bytes():
+                    content += chunk
+                    if len(content) > limit:
+                        raise Lost(f"a file of more than {limit} bytes", answered=True)
+        except (TimeoutError, httpx.TimeoutException):
+            raise Lost(f"no file within {self._endpoint.timeout:g} s") from None
+        except httpx.TransportError as error:
+            raise Lost(f"{type(error).__name__}: {error}") from None
+        return bytes(content)
+
+    async def _ask(self, method: str, path: str, field: str, content: bytes | None) -> dict[str, Any]:
         start = time.monotonic()
         attempts = self._endpoint.retries + 1
         problem = ""
         for attempt in range(attempts):
-            pause = min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
             try:
-                async with asyncio.timeout(self._endpoint.timeout):
-                    response = await self._client.request(
-                        method, url, content=content, headers={"Content-Type": "application/json"} if content else None
-                    )
-            except (TimeoutError, httpx.TimeoutException):
-                problem = f"no answer within {self._endpoint.timeout:g} s"
-            except httpx.TransportError as error:
-                problem = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-            else:
-                if response.status_code >= 500 or response.status_code in _BUSY:
-                    problem = f"HTTP {response.status_code}: {self._hide(_server_message(response))}"
-                    pause = max(pause, _retry_after(response))
-                elif response.status_code != 200:
-                    raise self._refused(url, response)
-                else:
-                    answer = _decode(response)
-                    if isinstance(answer, dict) and isinstance(answer.get(field), list):
-                        return answer
-                    problem = f"not a JSON object with `{field}`: {self._hide(response.text[:SHOWN])!r}"
-            if attempt + 1 < attempts:
-                await asyncio.sleep(pause)
+                return await self.attempt(method, path, field, content)
+            except Lost as lost:
+                problem = lost.problem
+                if attempt + 1 < attempts:
+                    await asyncio.sleep(max(lost.pause, backoff(attempt)))
         raise EngineError(
-            f"{url} gave no usable answer: {attempts} attempt{'s' * (attempts > 1)} in "
+            f"{self._endpoint.base}{path} gave no usable answer: {attempts} attempt{'s' * (attempts > 1)} in "
             f"{time.monotonic() - start:.1f} s, the last one: {problem}. Check that the server is up and that "
             "`api_base` is its address, then start the same command again; what is finished stays."
         )
@@ -199,6 +277,11 @@ class Connection:
     def _hide(self, text: str) -> str:
         """Servers may repeat the key that they refuse."""
         return text.replace(self._key, "***") if self._key else text
+
+
+def backoff(attempt: int) -> float:
+    """Seconds to wait after an attempt, from 0 on, that was lost: doubled each time, with jitter."""
+    return min(FIRST_PAUSE * 2**attempt, LONGEST_PAUSE) * random.uniform(0.5, 1.0)
 
 
 def run_to_end(work: Coroutine[Any, Any, T]) -> T:

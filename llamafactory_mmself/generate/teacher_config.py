@@ -4,12 +4,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import yaml
 
+from .sections import make_section
 from .teacher import TeacherError
 
 
@@ -93,32 +94,9 @@ def make_teacher_config(values: Any, where: str) -> TeacherConfig:
     Raises:
         TeacherError: for unknown, missing and wrong keys.
     """
-    if not isinstance(values, Mapping):
-        raise TeacherError(f"{where}: keys and values of a teacher are expected.")
-    known = {field.name: field for field in fields(TeacherConfig)}
-    if unknown := sorted(values.keys() - known.keys()):
-        raise TeacherError(f"{where}: unknown key `{unknown[0]}`. Known keys: {', '.join(known)}.")
-    if missing := [name for name in ("api_base", "api_model") if not values.get(name)]:
-        raise TeacherError(f"{where}: the key `{missing[0]}` is missing.")
-    for name, value in values.items():
-        _check(name, value, str(known[name].type), where)
-    config = TeacherConfig(**values)
+    config = make_section(TeacherConfig, values, where, TeacherError)
+    if config.budget == 0:
+        raise TeacherError(f"{where}: `budget` cannot be 0.")
     if config.budget is not None and not (config.input_price or config.output_price):
         raise TeacherError(f"{where}: `budget` needs `input_price` and `output_price`, per million tokens.")
     return config
-
-
-def _check(name: str, value: Any, kind: str, where: str) -> None:
-    """Sees that a value has the type that its field is annotated with; numbers are 0 or more."""
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    good = {
-        "str": isinstance(value, str),
-        "str | None": value is None or isinstance(value, str),
-        "Api": value in get_args(Api),
-        "int": isinstance(value, int) and number and value >= 0,
-        "float": number and value >= 0,
-        "float | None": value is None or (number and value > 0),
-        "bool": isinstance(value, bool),
-    }[kind]
-    if not good:
-        raise TeacherError(f"{where}: `{name}` cannot be {value!r}.")

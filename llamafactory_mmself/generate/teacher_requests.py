@@ -25,17 +25,17 @@ class ReplyForm:
     schema: Mapping[str, Any]
 
 
-def _closed(properties: Mapping[str, Any]) -> dict[str, Any]:
+def closed(properties: Mapping[str, Any]) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": [*properties], "additionalProperties": False}
 
 
 SCORE = ReplyForm(
     "scores",
-    _closed(
-        {"scores": {"type": "array", "items": _closed({"index": {"type": "integer"}, "score": {"type": "number"}})}}
+    closed(
+        {"scores": {"type": "array", "items": closed({"index": {"type": "integer"}, "score": {"type": "number"}})}}
     ),
 )
-CORRECT = ReplyForm("correction", _closed({FINAL: {"type": "string"}}))
+CORRECT = ReplyForm("correction", closed({FINAL: {"type": "string"}}))
 
 
 def example_of(kind: str) -> str:

@@ -102,6 +102,16 @@ class VLLMEngine:
         ]
         return [[answers[k % len(answers)] for k in range(params.n)] for answers in found]
 
+    def use_adapter(self, folder: Path) -> None:
+        """Answers with another adapter from now on, under a new number, so that nothing cached of the old one is used.
+
+        The engine has to have been started with an adapter of at least this rank.
+        """
+        from vllm.lora.request import LoRARequest
+
+        number = self._adapter.lora_int_id + 1
+        self._adapter = LoRARequest(f"policy-{number}", number, str(Path(folder).resolve()))
+
     def close(self) -> None:
         """Ends vLLM and frees its memory."""
         self._llm = None

@@ -48,6 +48,15 @@ class Prompt:
         """The text with its placeholders replaced; placeholders inside the values stay as they are."""
         return _PLACEHOLDER.sub(lambda match: values[match[1]], self.text)
 
+    def values(self, filled: str) -> dict[str, str] | None:
+        """What `fill` was given to make a text; None for texts that this prompt does not make."""
+        pieces = _PLACEHOLDER.split(self.text)  # plain texts, and names of placeholders between them
+        pattern = "".join(
+            f"(?P<{piece}>.*?)" if number % 2 else re.escape(piece) for number, piece in enumerate(pieces)
+        )
+        match = re.fullmatch(pattern, filled, re.DOTALL)
+        return None if match is None else match.groupdict()
+
 
 def load_prompt(file: str | Path | None, default: str, placeholders: Collection[str]) -> Prompt:
     """Reads a prompt file.

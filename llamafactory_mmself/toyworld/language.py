@@ -148,6 +148,17 @@ def hallucinated(text: str, scene: Scene) -> Hallucination:
     )
 
 
+def rows_of(text: str) -> list[tuple[str, list[Thing | None]]]:
+    """The rows that a text describes, in its order: the name of each, and what its places hold; other sentences are
+    passed over."""
+    rows = []
+    for match in _SENTENCE.finditer(text):
+        form, parts = _read(match[0].rstrip())
+        if form == "row":
+            rows.append((parts["name"].lower(), _cells(parts["cells"])))
+    return rows
+
+
 def parse_caption(text: str) -> Scene:
     """The scene that a caption describes.
 

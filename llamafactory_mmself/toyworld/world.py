@@ -39,6 +39,7 @@ class WorldOptions:
         columns: its columns, 2 or 3.
         size: a picture's sides in pixels.
         seed: where the scenes and questions come from.
+        prompts: captioned scenes to train on, of the training questions' kind; the others are held out.
     """
 
     train: int = 500
@@ -48,6 +49,7 @@ class WorldOptions:
     columns: int = 2
     size: int = 56
     seed: int = 0
+    prompts: int = 0
 
     @property
     def pictures(self) -> dict[str, int]:
@@ -112,22 +114,28 @@ def scenes(split: str, rng: Random, rows: int = 2, columns: int = 2) -> Iterator
 def write_world(out: Path, options: WorldOptions = WorldOptions()) -> dict[str, Path]:
     """Writes `train.json`, `test.json`, `captions.json`, their pictures in `images/`, and `dataset_info.json`.
 
+    `prompts.json` is one more file, where the options ask for it.
+
     The same options give the same bytes. Rows have the form of `data.questions`, with the scene and the question's
     category beside; `dataset_info.json` names the files for LLaMA-Factory.
 
     Returns:
-        The three files by split.
+        The files by split.
     """
     out = Path(out)
     tables: dict[str, list[Row]] = {}
-    for split, count in (("train", options.train), ("test", options.test), ("captions", options.captions)):
+    counts = {"train": options.train, "test": options.test, "captions": options.captions}
+    if options.prompts:
+        counts["prompts"] = options.prompts
+    for split, count in counts.items():
         rng = Random(f"{options.seed}/{split}")  # a string seeds by its digest, the same everywhere
-        source = scenes(split, rng, options.rows, options.columns)
+        source = scenes("train" if split == "prompts" else split, rng, options.rows, options.columns)
         tables[split] = [_row(rng, split, number, next(source), out) for number in range(count)]
     _draw([row for rows in tables.values() for row in rows], options.size)
     for split in ("train", "test"):
         write_questions(out / f"{split}.json", tables[split])
-    write_json(out / "captions.json", [_caption_row(row, out) for row in tables["captions"]])
+    for split in tables.keys() & {"captions", "prompts"}:
+        write_json(out / f"{split}.json", [_caption_row(row, out) for row in tables[split]])
     columns = {"messages": "conversations", "images": "images", "id": "id", "answer": "answer", "choices": "choices"}
     info = {"formatting": "sharegpt", "columns": columns}
     write_json(out / "dataset_info.json", {f"toy_{name}": {"file_name": f"{name}.json", **info} for name in tables})
@@ -137,7 +145,7 @@ def write_world(out: Path, options: WorldOptions = WorldOptions()) -> dict[str, 
 def _row(rng: Random, split: str, number: int, scene: Scene, out: Path) -> Row:
     name = f"{split}-{number:05d}"
     image = str(out / "images" / f"{name}.png")
-    if split == "captions":
+    if split in ("captions", "prompts"):
         return Row(name, "Describe the picture.", caption(scene), (image,), None, {"scene": str(scene)})
     return random_question(rng, scene, name, (image,))
 

@@ -106,6 +106,42 @@ def test_online_arguments_are_accepted_and_warn(settings, parse, caplog, capfd):
     assert "`exp_per_batch` is read by online strategies only" in printed.err + printed.out + caplog.text
 
 
+ONLINE = {"strategy": "online-orm", "ds_path": "prompts.json", "services": "toy", "dataset": None}
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"services": None}, "needs `services`"),
+        ({"ds_path": None}, "needs `ds_path`"),
+        ({"pair_rule": "papers"}, "published, paper, robust"),
+        ({"online_only_strategy": "additional"}, "without `online_only`"),
+        ({"online_only": True, "online_only_strategy": "more"}, "Unknown online_only_strategy"),
+        ({"ref_logps": "cache"}, "remove `ref_logps`"),
+        ({"rollout_n": 0}, "rollout_n has to be at least 1"),
+        ({"rollout_top_p": 1.5}, "at most 1"),
+        ({"grpo_chunk": 3}, "`grpo_chunk` would do nothing"),
+        ({"strategy": "grpo", "rollout_n": 1}, "rollout_n has to be at least 2"),
+        ({"strategy": "grpo", "online_only": True}, "`online_only` would do nothing"),
+        ({"strategy": "grpo", "grpo_image_coef": 0.5}, "`grpo_image_coef` would do nothing"),
+        ({"strategy": "grpo", "grpo_image_term": "some"}, "Unknown grpo_image_term"),
+        ({"strategy": "grpo", "anchor_ratio": 0.5}, "`anchor_ratio` would do nothing"),
+    ],
+)
+def test_online_settings_that_cannot_work_say_why(settings, parse, changes, words):
+    with pytest.raises(ValueError, match=words):
+        parse(settings(**{**ONLINE, **changes}))
+
+
+def test_online_runs_need_no_data_set(settings, parse, capfd, caplog):
+    _, data, training, finetuning, _ = parse(settings(**ONLINE, exp_per_batch=3))
+    assert data.dataset == [] and training.per_device_train_batch_size == 3
+    assert finetuning.stage_args.loss_strategy == "orm"
+    parse(settings(**{**ONLINE, "dataset": "mmself_pairs", "dataset_dir": "data"}))
+    printed = capfd.readouterr()
+    assert "mmself_pairs is not read" in printed.err + printed.out + caplog.text
+
+
 def test_help_lists_stages_and_their_arguments(run_cli):
     done = run_cli("llamafactory-cli", "train", "-h")
     assert done.returncode == 0

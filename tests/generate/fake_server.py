@@ -40,7 +40,7 @@ Answer = Callable[[dict[str, Any], int], Reply]
 
 
 class FakeServer:
-    """Serves until it is closed; `answer(body, number)` is asked for each request, numbered from 0.
+    """Serves until it is closed; `answer(body, number)` is asked for each request, numbered from 0; GET has no body.
 
     Attributes:
         bodies: of the requests, in the order of arrival.
@@ -50,7 +50,7 @@ class FakeServer:
         most: how many were under way at once.
     """
 
-    def __init__(self, answer: Answer) -> None:
+    def __init__(self, answer: Answer, port: int = 0) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.headers: list[dict[str, str]] = []
         self.paths: list[str] = []
@@ -59,8 +59,10 @@ class FakeServer:
         self._open = 0
         self._lock = threading.Lock()
         self._answer = answer
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._closed = False
+        self._server = ThreadingHTTPServer(("127.0.0.1", port), self._handler())
         self._server.daemon_threads = True
+        self._server.handle_error = lambda request, address: None  # type: ignore[method-assign]  # clients that gave up
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
         self._thread.start()
 
@@ -70,7 +72,10 @@ class FakeServer:
         return f"http://127.0.0.1:{self._server.server_port}/v1"
 
     def close(self) -> None:
-        """Stops serving; afterwards connections are refused."""
+        """Stops serving: connections are refused, and those that are open end. May be called twice."""
+        if self._closed:
+            return
+        self._closed = True
         self._server.shutdown()
         self._server.server_close()
         self._thread.join()
@@ -88,6 +93,9 @@ class FakeServer:
                 self._reply({})
 
             def _reply(self, body: dict[str, Any]) -> None:
+                if fake._closed:
+                    self.close_connection = True
+                    return
                 with fake._lock:
                     number = len(fake.bodies)
                     fake.bodies.append(body)

@@ -16,9 +16,10 @@ from llamafactory_mmself.stages.ares_ppo.advantages import longest
 from llamafactory_mmself.stages.ares_ppo.arguments import AresPPOArguments
 from llamafactory_mmself.stages.ares_ppo.critic import attach_critic, critic_apart, critic_of, warm_up
 from llamafactory_mmself.stages.ares_ppo.prompts import Asked
-from llamafactory_mmself.stages.ares_ppo.sampling import FileSampler, PolicySampler
+from llamafactory_mmself.stages.ares_ppo.sampling import FileSampler, QuestionSampler, sampling_params
 from llamafactory_mmself.stages.ares_ppo.tree import build_tree
 from llamafactory_mmself.stages.base import SettingError
+from llamafactory_mmself.stages.policy_sampling import PolicySampler
 from llamafactory_mmself.toyworld.models import TEMPLATES
 from llamafactory_mmself.tree.actor_critic import ActorCriticScorer, ValueHead
 from llamafactory_mmself.tree.packed import PackedCollator
@@ -54,7 +55,7 @@ def sampled(engine, pictures):
     ]
     requests = question_requests(questions, question_prompt("ares_rationale"))
     asked = [Asked(q, r, engine.encoder.encode(r).ids) for q, r in zip(questions, requests, strict=True)]
-    sampler = PolicySampler(engine.encoder, engine.collate, ARGS, nullcontext)
+    sampler = QuestionSampler(PolicySampler(engine.encoder, engine.collate, sampling_params(ARGS), nullcontext))
     return sampler(engine.model, asked, seed=1)
 
 

@@ -87,6 +87,14 @@ def test_the_command_writes_what_it_is_asked_for(tmp_path: Path, capsys: pytest.
     assert world_of(tmp_path) == WorldOptions(rows=2, columns=3, size=84)
 
 
+def test_prompts_are_captioned_scenes_that_are_not_held_out(tmp_path: Path) -> None:
+    files = write_world(tmp_path, WorldOptions(train=0, test=5, captions=5, prompts=5))
+    rows = read_questions(files["prompts"])
+    assert [split_of(scene_of(row)) for row in rows] == ["train"] * 5
+    assert all(row.answer == caption(scene_of(row)) for row in rows)
+    assert "toy_prompts" in json.loads((tmp_path / "dataset_info.json").read_text())
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [

@@ -22,6 +22,7 @@ from ...tree.unwrap import bare_model
 from ..base import RunArguments
 from ..forward import evaluating
 from ..ranks import from_first, gathered
+from ..responses import role
 from .advantages import longest, monte_carlo_returns, with_advantages
 from .alarms import alarms, figures
 from .critic import critic_of, critic_parameters, critic_speaks, fit
@@ -29,7 +30,7 @@ from .prompts import Asked
 from .rewards import Rewarder
 from .rollouts import Response, Rollout
 from .sampling import Sampler
-from .tree import build_tree, role
+from .tree import build_tree
 
 
 if TYPE_CHECKING:

@@ -3,22 +3,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Protocol
 
 from torch import nn
 
-from ...generate.decoding import Ending
-from ...generate.encoding import EncodedPrompt, PromptEncoder
-from ...generate.hf import sample_prompts
+from ...generate.encoding import EncodedPrompt
 from ...generate.jobs import read_samples
 from ...generate.types import Completion, SamplingParams
-from ...tree.batch import DenseCollator
-from ...tree.unwrap import bare_model
 from ..base import SettingError
-from ..forward import evaluating
+from ..policy_sampling import PolicySampler
 from .arguments import AresPPOArguments
 from .prompts import Asked
 from .rollouts import Response, Rollout
@@ -32,47 +27,35 @@ class Sampler(Protocol):
         ...
 
 
-class PolicySampler:
+class QuestionSampler:
     """Samples with the weights that are being trained.
 
     Args:
-        encoder: prompts to ids and ids to text.
-        collate: collator of the model.
-        args: the stage's arguments.
-        precision: gives the context that training's forward runs in (autocast).
+        sampler: of the policy.
     """
 
-    def __init__(
-        self,
-        encoder: PromptEncoder,
-        collate: DenseCollator,
-        args: AresPPOArguments,
-        precision: Callable[[], AbstractContextManager[Any]],
-    ) -> None:
-        self._encoder = encoder
-        self._collate = collate
-        self._precision = precision
-        self._ending = Ending(frozenset(encoder.stop_ids), (), encoder.decode)
-        self._banned = sorted(encoder.rows.media_tokens)  # a response must not ask for pictures that are not there
-        self._params = SamplingParams(
-            n=args.rollout_n,
-            temperature=args.rollout_temperature,
-            top_p=args.rollout_top_p,
-            top_k=args.rollout_top_k,
-            max_new_tokens=args.rollout_max_new_tokens,
-            logprobs=True,
-        )
+    def __init__(self, sampler: PolicySampler) -> None:
+        self._sampler = sampler
 
     def __call__(self, model: nn.Module, asked: Sequence[Asked], seed: int) -> list[Rollout]:
         """See `Sampler`. A question's responses depend on the batch that it is in."""
-        bare = bare_model(model)
-        encoded = [EncodedPrompt(item.prompt, item.request.images) for item in asked]
-        with evaluating(model), self._precision():
-            found = sample_prompts(bare, encoded, self._collate, self._params, seed, self._ending, self._banned)
+        found = self._sampler(model, [EncodedPrompt(item.prompt, item.request.images) for item in asked], seed)
         return [
             Rollout(item.question.id, item.prompt, item.request.images, tuple(map(_response, completions)))
             for item, completions in zip(asked, found, strict=True)
         ]
+
+
+def sampling_params(args: AresPPOArguments) -> SamplingParams:
+    """How the stage samples."""
+    return SamplingParams(
+        n=args.rollout_n,
+        temperature=args.rollout_temperature,
+        top_p=args.rollout_top_p,
+        top_k=args.rollout_top_k,
+        max_new_tokens=args.rollout_max_new_tokens,
+        logprobs=True,
+    )
 
 
 class FileSampler:

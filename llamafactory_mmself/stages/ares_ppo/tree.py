@@ -5,21 +5,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from ...losses.ppo import ppo_loss, whiten
 from ...losses.types import LossOutput
 from ...tree.sample import Media, SampleTree, TreeBuilder
 from ...tree.scores import ScoreTable
+from ..responses import padded, role, stacked
 from .arguments import AresPPOArguments
 from .rollouts import Rollout
-
-
-def role(number: int) -> str:
-    """The name of a response's role."""
-    return f"sample.{number}"
 
 
 def build_tree(rollout: Rollout, width: int) -> SampleTree:
@@ -39,23 +33,12 @@ def build_tree(rollout: Rollout, width: int) -> SampleTree:
     responses = rollout.responses
     none: list[Sequence[float]] = [() for _ in responses]
     side = {
-        "tokens": _padded([[1.0] * len(item.ids) if item.kept else [] for item in responses], width).bool(),
-        "old_logps": _padded([item.logps for item in responses], width),
-        "advantages": _padded(rollout.advantages or none, width),
-        "returns": _padded(rollout.returns or none, width),
+        "tokens": padded([[1.0] * len(item.ids) if item.kept else [] for item in responses], width).bool(),
+        "old_logps": padded([item.logps for item in responses], width),
+        "advantages": padded(rollout.advantages or none, width),
+        "returns": padded(rollout.returns or none, width),
     }
     return builder.build(side)
-
-
-def stacked(table: ScoreTable, name: str, width: int) -> Tensor | None:
-    """One kind of scores of all responses, [n, K, width]; None if the engine did not compute it."""
-    rows = []
-    for number in range(len(table)):
-        values: Tensor | None = vars(table[role(number)])[name]
-        if values is None:
-            return None
-        rows.append(F.pad(values, (0, width - values.shape[-1])))
-    return torch.stack(rows, 1)
 
 
 def rollout_loss(policy: ScoreTable, side: Mapping[str, Tensor], args: AresPPOArguments) -> LossOutput:
@@ -85,7 +68,3 @@ def rollout_loss(policy: ScoreTable, side: Mapping[str, Tensor], args: AresPPOAr
         entropy=entropy,
         entropy_coef=args.entropy_coef,
     )
-
-
-def _padded(rows: Sequence[Sequence[float]], width: int) -> Tensor:
-    return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows])

@@ -17,6 +17,7 @@ from ...tree.unwrap import bare_model
 from ..base import RunArguments
 from ..collating import StageCollator
 from ..forward import ChooseForward
+from ..policy_sampling import PolicySampler
 from ..workflow import check_reference, complete_checkpoint, feature_cache, load_reference, reference_maker
 from .buffer import Sketches
 from .collector import Collector
@@ -24,7 +25,7 @@ from .critic import attach_critic
 from .loader import Shape
 from .prompts import Asked, load_asked
 from .rewards import Rewarder, make_source
-from .sampling import FileSampler, PolicySampler
+from .sampling import FileSampler, QuestionSampler, sampling_params
 from .trainer import AresPPOTrainer
 
 
@@ -64,11 +65,13 @@ def run_ares_ppo(stage: AresPPOStage, run: RunArguments, callbacks: list[Any]) -
     )
     shape = run_shape(run, len(asked))
     checkpoint = complete_checkpoint(run.training.resume_from_checkpoint, run.training.output_dir)
-    sampler: FileSampler | PolicySampler
+    sampler: FileSampler | QuestionSampler
     if args.rollout_samples is not None:
         sampler = FileSampler(Path(args.rollout_samples), args.rollout_n, rows.media_tokens)
     else:
-        sampler = PolicySampler(encoder, dense, args, lambda: trainer.compute_loss_context_manager())
+        sampler = QuestionSampler(
+            PolicySampler(encoder, dense, sampling_params(args), lambda: trainer.compute_loss_context_manager())
+        )
     collector = Collector(run, asked, sampler, Rewarder(source, args, encoder.decode), scorer)
     run.training.num_train_epochs = 1  # the loader's one epoch holds all rounds
     run.training.ignore_data_skip = True  # a resumed run goes on from the checkpoint's own place

@@ -24,8 +24,8 @@ from .arguments import MDPOArguments
 #: mDPO's own crop, arXiv 2406.11839.
 MDPO_CROP = (0.01, 0.2)
 
-_REAL, _NEGATIVE, _NONE = "real", "negative", "none"
-_CONTEXT = {"cc": _REAL, "cr": _REAL, "rc": _NEGATIVE, "rr": _NEGATIVE, "cn": _NONE, "rn": _NONE}
+REAL, NEGATIVE, NONE, WHITE = "real", "negative", "none", "white"
+_CONTEXT = {"cc": REAL, "cr": REAL, "rc": NEGATIVE, "rr": NEGATIVE, "cn": NONE, "rn": NONE}
 _ANSWER = {"cc": "chosen", "rc": "chosen", "cn": "chosen", "cr": "rejected", "rr": "rejected", "rn": "rejected"}
 
 
@@ -42,9 +42,11 @@ def build_tree(
     """
     builder = TreeBuilder(segments["key"])
     masks = _difference(segments["chosen"], segments["rejected"]) if args.mask_same_sequence else {}
-    roles = strategy_roles(args.strategy, args.vtcl_mode)
+    strategy = args.loss_strategy
+    roles = strategy_roles(strategy, args.vtcl_mode)
+    shown = {NONE: WHITE} if strategy == "svco-ref" else {}
     contexts = {
-        name: _context(builder, segments, name, args.strategy, rejected_crop, seed)
+        name: context(builder, segments, shown.get(name, name), strategy == "ori-mdpo", rejected_crop, seed)
         for name in dict.fromkeys(_CONTEXT[role] for role in roles)
     }
     for role in roles:
@@ -53,18 +55,28 @@ def build_tree(
     return builder.build()
 
 
-def _context(
+def context(
     builder: TreeBuilder,
     segments: Segments,
     name: str,
-    strategy: str,
-    rejected_crop: tuple[float, float] | None,
-    seed: int,
+    cropped: bool = False,
+    rejected_crop: tuple[float, float] | None = None,
+    seed: int = 0,
 ) -> int:
+    """Adds the prompt with the real picture, the negative one or none, and returns its last node.
+
+    Args:
+        builder: of the sample's tree.
+        segments: what `encode_pairs` made of the row.
+        name: `REAL`, `NEGATIVE` or `NONE`; `WHITE` for a picture that shows nothing.
+        cropped: the negative picture is a crop of the real one.
+        rejected_crop: see `build_tree`.
+        seed: of random crops.
+    """
     prompt, spans, images = segments["prompt"], segments["spans"], segments["images"]
     crop: tuple[float, float] | None = None
-    if name == _NEGATIVE:
-        if strategy == "ori-mdpo":
+    if name == NEGATIVE:
+        if cropped:
             crop = rejected_crop or MDPO_CROP
         else:
             crop = rejected_crop
@@ -73,11 +85,11 @@ def _context(
 
     head = spans[0] if spans else len(prompt)
     root = builder.add(prompt[:head], ROOT)
-    if name == _NONE and strategy != "svco-ref":
+    if name == NONE:
         rest = [span - head for span in spans]
         return builder.add(cut_spans(prompt[head:], rest), root)
 
-    views = [_crop(crop, segments["key"], place, seed) if name != _NONE else White() for place in range(len(images))]
+    views = [White() if name == WHITE else _crop(crop, segments["key"], place, seed) for place in range(len(images))]
     media = [Media("image", path, view) for path, view in zip(images, views, strict=True)]
     media += [Media("video", path) for path in segments["videos"]]
     return builder.add(prompt[head:], root, media)

@@ -1,0 +1,111 @@
+# SPDX-License-Identifier: Apache-2.0
+"""What has been sampled and annotated, on the disk as soon as it is: a killed run does none of it again."""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ....files import FileError
+from .entries import Group, Outcome
+
+
+FOLDER = "experience"
+
+
+@dataclass
+class Recorded:
+    """What journals hold, by position."""
+
+    groups: dict[int, Group] = field(default_factory=dict)
+    outcomes: dict[int, Outcome] = field(default_factory=dict)
+
+
+class Journal:
+    """The file of a rank, which only ever grows. No two processes write one file, so there are no locks on disk.
+
+    Args:
+        folder: where sampled data of the run is kept.
+        run: id of the run: journals of other runs in the same folder are neither read nor written.
+        rank: this process.
+    """
+
+    def __init__(self, folder: Path, run: str, rank: int) -> None:
+        self._folder = folder / FOLDER
+        self._run = run
+        self._path = self._folder / f"{run}-rank{rank}.jsonl"
+        self._lock = threading.Lock()
+
+    def sampled(self, groups: Sequence[Group]) -> None:
+        """Records groups that were sampled in one batch, all of them or none."""
+        self._append({"groups": [group.to_row() for group in groups]})
+
+    def finished(self, outcome: Outcome) -> None:
+        """Records what became of a position; may be called from several threads."""
+        self._append({"outcome": outcome.to_row()})
+
+    def read(self, wanted: Callable[[int], bool] = lambda position: True) -> Recorded:
+        """What all ranks of the run have recorded of some positions.
+
+        A line that a kill has cut short is as if it had never been.
+        """
+        found = Recorded()
+        for path in sorted(self._folder.glob(f"{self._run}-rank*.jsonl")):
+            with open(path, "rb") as lines:
+                for line in lines:
+                    self._read_line(_whole(line), wanted, found)
+        return found
+
+    def _read_line(self, row: Mapping[str, Any], wanted: Callable[[int], bool], found: Recorded) -> None:
+        outcome = row.get("outcome")
+        if outcome is not None and wanted(outcome["position"]):
+            found.outcomes[outcome["position"]] = Outcome.from_row(outcome)
+        for group in row.get("groups", ()):
+            if wanted(group["position"]):
+                found.groups[group["position"]] = Group.from_row(group)
+
+    def remove_others(self) -> None:
+        """Removes the journals of earlier runs in this folder, which start again from nothing."""
+        for path in self._folder.glob("*-rank*.jsonl"):
+            if not path.name.startswith(f"{self._run}-"):
+                with suppress(OSError):
+                    path.unlink()
+
+    def _append(self, row: dict[str, Any]) -> None:
+        line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
+        with self._lock:
+            try:
+                self._folder.mkdir(parents=True, exist_ok=True)
+                with open(self._path, "ab", buffering=0) as file:
+                    start = file.tell()
+                    if start and not _ends_line(self._path):
+                        line = b"\n" + line  # after what a kill has cut short
+                    while line:
+                        line = line[file.write(line) :]
+                    os.fsync(file.fileno())
+            except OSError as error:
+                raise FileError(
+                    f"{self._path} cannot be written: {error.strerror or error}. Make room and start again: the run "
+                    "goes on from its last checkpoint, and nothing that is recorded is sampled again."
+                ) from error
+
+
+def _ends_line(path: Path) -> bool:
+    with open(path, "rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read(1) == b"\n"
+
+
+def _whole(line: bytes) -> dict[str, Any]:
+    """The object of a line, or an empty one."""
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return {}
+    return row if isinstance(row, dict) else {}

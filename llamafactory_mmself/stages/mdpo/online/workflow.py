@@ -1,0 +1,210 @@
+# SPDX-License-Identifier: Apache-2.0
+"""From arguments to a trained model, for online strategies."""
+
+from __future__ import annotations
+
+import math
+import secrets
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from ....generate.encoding import PromptEncoder
+from ....generate.negatives import NegativeMaker
+from ....generate.service_config import load_services
+from ....plugin import lf
+from ....tree.batch import DenseCollator
+from ....tree.packed import PackedScorer
+from ....tree.unwrap import bare_model
+from ...base import RunArguments
+from ...collating import StageCollator
+from ...dataset import load_tree_dataset
+from ...evaluation import add_eval_tasks, plotted_tasks
+from ...forward import ChooseForward
+from ...policy_sampling import PolicySampler
+from ...ranks import from_first
+from ...workflow import check_reference, complete_checkpoint, feature_cache, load_reference, reference_maker
+from .annotate import Annotator
+from .buffer import ExperienceBuffer, Limits
+from .clock import Clock, timed
+from .engines import engine_of, make_rollouts
+from .entries import Group, Outcome
+from .journal import Journal
+from .pipeline import Pipeline
+from .prompts import OnlinePrompt, PromptOrder, load_prompts
+from .published import IMAGES, PublishedFiles
+from .rows import RowMaker, Sketches
+from .sampling import GroupSampler, sampling_params
+from .supply import Plan, Supply, read_state
+from .trainer import OnlineTrainer
+
+
+if TYPE_CHECKING:
+    from ..stage import MDPOStage
+
+
+def run_online(stage: MDPOStage, run: RunArguments, callbacks: list[Any]) -> None:
+    """Trains on what is sampled, judged and painted while training goes on.
+
+    Raises:
+        DataError, FileError: for prompts that cannot be used.
+        ServiceDead: a service answers nothing any more; a checkpoint has been written.
+        ValueError: for settings that cannot work.
+    """
+    modules = lf.load_tokenizer(run.model)
+    tokenizer, processor = modules["tokenizer"], modules["processor"]
+    template = lf.load_template(tokenizer, run.data)
+    encoder = stage.row_encoder(lf.row_encoder(template, tokenizer, processor, run.data.cutoff_len), run)
+    check_reference(stage, run)
+    engine = engine_of(run)
+    services = load_services(run.stage.services)
+    prompts = load_prompts(run, encoder, stage.required_columns(run))
+    evaluated = load_tree_dataset(stage, run, encoder) if run.data.eval_dataset else {}
+    order = PromptOrder(prompts, None if run.stage.quirks == "published" else run.training.seed)
+    model = lf.load_model(tokenizer, run.model, run.finetuning, run.training.do_train)
+    reference_model = load_reference(stage, run, model)
+    dense = DenseCollator(lf.family(template, tokenizer, processor, bare_model(model)), tokenizer.pad_token_id)
+    collator = StageCollator(stage, run, lf.rejected_crop(template.mm_plugin), dense)
+    rows = RowMaker(order, encoder, run.stage)
+    scorer = PackedScorer()
+    plan = run_plan(run, len(prompts))
+    checkpoint = complete_checkpoint(run.training.resume_from_checkpoint, run.training.output_dir)
+    stops = PromptEncoder(encoder, tuple(sorted(template.get_stop_token_ids(tokenizer))))
+
+    def make_supply(trainer: OnlineTrainer) -> Supply:
+        sampler = PolicySampler(stops, dense, sampling_params(run.stage), trainer.compute_loss_context_manager)
+        folder = Path(run.training.output_dir)
+        sample = GroupSampler(
+            rollouts=make_rollouts(engine, sampler, sampling_params(run.stage), folder),
+            model=lambda: trainer.model_wrapped,
+            order=order,
+            encoder=encoder,
+            args=run.stage,
+            seed=run.training.seed,
+            rank=plan.rank,
+            annotate=trainer.annotate,
+        )
+        return _supply(run, plan, order, services, sample, checkpoint)
+
+    run.training.num_train_epochs = 1  # the loader's one epoch holds all steps
+    run.training.ignore_data_skip = True  # a resumed run goes on from the checkpoint's own place
+    with services:
+        trainer = OnlineTrainer(
+            rows=rows,
+            supply=make_supply,
+            stage=stage,
+            run=run,
+            scorer=scorer,
+            reference=reference_maker(stage, run, model, scorer),
+            reference_model=reference_model,
+            feature_cache=feature_cache(run, bare_model(model)),
+            processor=processor,
+            model=model,
+            data_collator=collator,
+            callbacks=callbacks,
+            processing_class=tokenizer,
+            train_dataset=_sketches(prompts, rows, tokenizer),
+            **evaluated,
+        )
+        trainer.add_callback(ChooseForward(trainer, run, collator, scorer, [model, reference_model]))
+        add_eval_tasks(trainer, run, template, tokenizer, processor)
+        _train(trainer, stage, run, checkpoint)
+    lf.create_modelcard_and_push(trainer, run.model, run.data, run.training, run.finetuning)
+
+
+def run_plan(run: RunArguments, prompts: int) -> Plan:
+    """How a run is cut up: epochs * ceil(prompts / entries of a step) steps, unless `max_steps` says otherwise.
+
+    Where entries are trained on several times, or groups come in parts, there are as many times more steps.
+    """
+    args, training = run.stage, run.training
+    plan = Plan(
+        size=args.exp_per_batch,
+        ranks=training.world_size,
+        rank=training.process_index,
+        accumulation=training.gradient_accumulation_steps,
+        steps=training.max_steps,
+        positions=None,
+        batch=args.rollout_batch_size,
+        ahead=args.rollout_ahead,
+        sync=args.rollout_sync,
+        keep=args.experience_buffer is not False,
+    )
+    if training.max_steps > 0:
+        return plan
+    epochs = training.num_train_epochs
+    steps = math.ceil(epochs * math.ceil(prompts / plan.need)) * args.updates
+    return replace(plan, steps=steps, positions=math.ceil(epochs * prompts))
+
+
+def _supply(
+    run: RunArguments,
+    plan: Plan,
+    order: PromptOrder,
+    services: Any,
+    sample: GroupSampler,
+    checkpoint: str | None,
+) -> Supply:
+    args = run.stage
+    folder = Path(args.online_data_save_dir or run.training.output_dir)
+    name = from_first(secrets.token_hex(8)) if checkpoint is None else read_state(Path(checkpoint))["run"]
+    journal = Journal(folder, name, plan.rank)
+    first = plan.rank == 0
+    if first and checkpoint is None:
+        journal.remove_others()
+    clock = Clock(plan.rank)
+    watched = timed(services, clock)
+    annotator = Annotator(
+        order, watched.scorer, NegativeMaker(watched, run.training.seed), args, (folder / IMAGES).absolute()
+    )
+
+    def annotate(group: Group) -> Outcome:
+        outcome = annotator(group)
+        journal.finished(outcome)
+        return outcome
+
+    limits = Limits(
+        size=max(args.experience_size, plan.need),
+        replay=args.experience_replay,
+        staleness=args.experience_staleness,
+        half_life=args.experience_half_life,
+        difficulty=args.experience_difficulty,
+        seed=run.training.seed,
+    )
+    supply = Supply(
+        plan=plan,
+        order=order,
+        sample=sample,
+        pipeline=Pipeline(annotate, args.rollout_workers),
+        buffer=ExperienceBuffer(limits),
+        journal=journal,
+        files=PublishedFiles(folder, resumed=checkpoint is not None) if first else None,
+        clock=clock,
+        run=name,
+    )
+    if checkpoint is not None:
+        supply.load(Path(checkpoint))
+    return supply
+
+
+def _sketches(prompts: Sequence[OnlinePrompt], rows: RowMaker, tokenizer: Any) -> Sketches:
+    letters = [tokenizer.encode(letter, add_special_tokens=False)[-1] for letter in "abcdefghijklmnopqrstuvwxyz"]
+    return Sketches(prompts, rows, sorted(set(letters)))
+
+
+def _train(trainer: OnlineTrainer, stage: MDPOStage, run: RunArguments, checkpoint: str | None) -> None:
+    result = trainer.train(resume_from_checkpoint=checkpoint)
+    trainer.save_model()
+    figures = trainer.supply.figures()
+    metrics = {**result.metrics, **{name: value for name, value in figures.items() if name.startswith("experience/")}}
+    trainer.log_metrics("train", metrics)
+    trainer.save_metrics("train", metrics)
+    trainer.save_state()
+    if run.training.do_eval:
+        metrics = trainer.evaluate(metric_key_prefix="eval")
+        trainer.log_metrics("eval", metrics)
+        trainer.save_metrics("eval", metrics)
+    if trainer.is_world_process_zero() and run.finetuning.plot_loss:
+        names = ["eval_loss"] if run.training.do_eval else []
+        lf.plot_loss(run.training.output_dir, keys=["loss", *stage.plotted(run), *names, *plotted_tasks(run)])
