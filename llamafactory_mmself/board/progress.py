@@ -151,15 +151,13 @@ def progress_html(progress: Progress, texts: Texts) -> str:
     return block("".join(parts))
 
 
-def log_html(folder: Path, title: str) -> str:
+def log_html(folder: Path) -> str:
     """What the last start said."""
     child, text = last_start(folder), log_tail(folder)
     if not text:
         return ""
-    since = "" if child is None else f" · {escape(child.since)}"
-    return block(
-        f'<details><summary class="mmself-soft">{escape(title)}{since}</summary><pre>{escape(text)}</pre></details>'
-    )
+    since = "" if child is None else f'<div class="mmself-soft">{escape(child.since)}</div>'
+    return block(f"{since}<pre>{escape(text)}</pre>")
 
 
 def _chip(step: StepView) -> str:

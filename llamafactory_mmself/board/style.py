@@ -29,7 +29,8 @@ CSS = """
 .mmself mark.new { background: rgba(22, 160, 106, .28); } .mmself mark.gone { background: rgba(217, 89, 61, .26);
   text-decoration: line-through; }
 .mmself .mmself-badge { display: inline-block; padding: 0 9px; border-radius: 999px; font-size: .8rem;
-  margin-right: 6px; border: 1px solid var(--border-color-primary); white-space: nowrap; max-width: 320px; overflow: hidden;
+  margin-right: 6px; border: 1px solid var(--border-color-primary); white-space: nowrap; max-width: 320px;
+  overflow: hidden;
   text-overflow: ellipsis; vertical-align: bottom; }
 .mmself .mmself-badge.good { color: #0c7a50; background: rgba(22, 160, 106, .16); border-color: transparent; }
 .mmself .mmself-badge.bad { color: #b3361b; background: rgba(217, 89, 61, .16); border-color: transparent; }

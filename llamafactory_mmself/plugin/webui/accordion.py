@@ -151,9 +151,10 @@ class _Sync:
         hidden = chosen.hints.unlisted if chosen is not None else frozenset()
         cleaned = without_fields(extra, self._names - kept - hidden)
         text_update = gr.skip() if cleaned == extra else cleaned
-        fitting = (
-            gr.skip() if chosen is None else [name for name in dataset if name in self._fitting(chosen, extra, folder)]
-        )
+        fitting: Any = gr.skip()
+        if chosen is not None:
+            there = self._fitting(chosen, extra, folder)
+            fitting = [name for name in dataset if name in there]
         return [
             gr.update(visible=chosen is not None),
             text_update,

@@ -21,6 +21,7 @@ from ...files import FileError
 from .texts import text
 
 
+VERDICTS = ("all", "right", "wrong", "unparsed")
 _STATES = ("none", "starting", "running", "stopped", "failed", "finished")
 
 
@@ -91,7 +92,7 @@ class Handlers:
     @_told
     def start(self, lang: str, *form: Any) -> Any:
         """Starts the loop, or goes on with it."""
-        recipe, run, further, again, *fields = form
+        recipe, run, further, _, *fields = form
         command = self._command(*form)
         shown = dict(zip(self._fields, fields, strict=True)) | {"output_dir": run}
         folder = launch.run_folder(recipe, shown)
@@ -99,7 +100,7 @@ class Handlers:
         started = child.start(command, folder, {name: value for name, value in kept.items() if name != "output_dir"})
         runs.remember(_cache(), folder)
         gr.Info(text("started", lang))
-        return _code(started.line), str(folder) if str(folder) != run else gr.skip(), None
+        return _code(started.line), str(folder) if str(folder) != run else gr.skip(), "", None
 
     @_told
     def stop(self, lang: str, run: str) -> Any:
@@ -124,7 +125,7 @@ class Handlers:
         words = {name: text(name, lang) for name in _STATES}
         views = (
             progress.progress_html(now, words),
-            progress.log_html(folder, text("log", lang)),
+            progress.log_html(folder),
             _scores(folder),
             [item.name for item in samples.sources(folder)],
             lang,
@@ -164,9 +165,7 @@ class Handlers:
 
     def change_words(self, lang: str) -> Any:
         """Choices that are words, in another language."""
-        return gr.update(
-            choices=[(text(f"verdict_{name}", lang), name) for name in ("all", "right", "wrong", "unparsed")]
-        )
+        return gr.update(choices=[(text(f"verdict_{name}", lang), name) for name in VERDICTS])
 
     # Helpers
 
@@ -175,7 +174,9 @@ class Handlers:
         told = _code(error)
         if name == "open_recipe":
             return [gr.skip(), told, *(gr.skip() for _ in range(2 + len(self._fields)))]
-        return {"plan": told, "stop": told, "start": (told, gr.skip(), gr.skip()), "report": ("", told)}[name]
+        return {"plan": told, "stop": told, "start": (told, gr.skip(), gr.skip(), gr.skip()), "report": ("", told)}[
+            name
+        ]
 
     def _command(self, recipe: str, run: str, further: str, again: str, *fields: Any) -> list[str]:
         shown = {name: str(value or "") for name, value in zip(self._fields, fields, strict=True)}

@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Puts our parts into LlamaBoard's modules once they are all imported.
 
-Stock parts are left alone: our stages stand below the stock ones in the list, our accordion is hidden until one of them
-is chosen, and functions that we replace call the original ones for everything that is not ours.
+Stock parts are left alone: our stages stand below the stock ones in the list, our accordion is hidden until one of
+them is chosen, and functions that we replace call the original ones for everything that is not ours.
 """
 
 from __future__ import annotations

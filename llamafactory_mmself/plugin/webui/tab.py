@@ -10,6 +10,7 @@ from gradio.context import Context
 
 from ...board.launch import SETTINGS
 from ...board.style import STYLE
+from .handlers import VERDICTS, Handlers
 from .texts import PREFIX
 
 
@@ -34,8 +35,6 @@ def add_tab(engine: Any) -> dict[str, Any]:
 
     It has to be called where LlamaBoard's last tab has just been made, so that Gradio puts it beside the others.
     """
-    from .handlers import Handlers
-
     lang = engine.manager.get_elem_by_id("top.lang")
     with gr.Tab("Self-improve", elem_id="mmself-tab"):
         gr.HTML(STYLE, padding=False)
@@ -80,7 +79,8 @@ def _view() -> dict[str, Any]:
     with gr.Row():
         with gr.Column(scale=3):
             parts["progress"] = gr.HTML(elem_id="mmself-progress", padding=False)
-            parts["log"] = gr.HTML(elem_id="mmself-log", padding=False)
+            with gr.Accordion(open=False) as parts["log_tab"]:
+                parts["log"] = gr.HTML(elem_id="mmself-log", padding=False)
         with gr.Column(scale=2):
             parts["accuracy"] = gr.Plot(elem_id="mmself-accuracy")
     parts["report"] = gr.HTML(elem_id="mmself-report-page", padding=False)
@@ -92,9 +92,7 @@ def _browser() -> dict[str, Any]:
     with gr.Accordion(open=True) as parts["browser"]:
         with gr.Row():
             parts["source"] = gr.Dropdown(choices=[], value=None, scale=3, elem_id="mmself-source")
-            parts["verdicts"] = gr.Dropdown(
-                choices=["all", "right", "wrong", "unparsed"], value="all", scale=1, elem_id="mmself-verdicts"
-            )
+            parts["verdicts"] = gr.Dropdown(choices=list(VERDICTS), value="all", scale=1, elem_id="mmself-verdicts")
             parts["page"] = gr.Number(value=1, precision=0, minimum=1, scale=1, elem_id="mmself-page")
             parts["prev_btn"] = gr.Button(scale=1, elem_id="mmself-prev")
             parts["next_btn"] = gr.Button(scale=1, elem_id="mmself-next")
@@ -126,7 +124,7 @@ def _connect(parts: dict[str, Any], handlers: Any, lang: Any) -> None:
     run.input(handlers.open_run, [run], [recipe, further, again, *fields], **hidden)
     run.change(handlers.look_again, [lang, run], [*look, parts["report"]], **hidden)
     parts["plan_btn"].click(handlers.plan, form, [parts["answer"]], api_name=False)
-    parts["start_btn"].click(handlers.start, form, [parts["answer"], run, parts["seen"]], api_name=False)
+    parts["start_btn"].click(handlers.start, form, [parts["answer"], run, again, parts["seen"]], api_name=False)
     parts["stop_btn"].click(handlers.stop, [lang, run], [parts["answer"]], api_name=False)
     parts["report_btn"].click(handlers.report, [lang, run], [parts["report"], parts["answer"]], api_name=False)
     parts["timer"].tick(handlers.look, [lang, run, parts["source"], parts["seen"]], look, **hidden)
