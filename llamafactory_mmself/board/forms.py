@@ -45,17 +45,24 @@ class FormField:
     owner: str = ""
 
     @property
+    def optional(self) -> bool:
+        """Whether it may be left unset, which a box for numbers cannot show."""
+        return self.default is None
+
+    @property
     def shown_default(self) -> Any:
         """The default as a form shows it."""
         return self.shown(self.default)
 
     def shown(self, value: Any) -> Any:
-        """A value as a form shows it: flags and numbers as they are, "" or None where nothing is set."""
+        """A value as a form shows it: flags and numbers as they are, "" where nothing is set."""
         if self.kind == "flag":
             return bool(value)
         if self.kind in ("whole", "number"):
             usable = isinstance(value, (int, float)) and not isinstance(value, bool)
-            return value if usable else None
+            if self.optional:
+                return repr(value) if usable else ""
+            return value if usable else self.default
         if isinstance(value, bool):
             return "true" if value else "false"
         return "" if value is None else str(value)

@@ -102,8 +102,10 @@ def read_progress(folder: Path) -> Progress:
             return Progress(folder, "starting", pid=pid)
         error = failure(folder)
         return Progress(folder, "none" if error is None else "failed", error=error)
-    records = (_json(folder / "manifest.json") or {}).get("steps", {})
+    records = (_json(folder / "manifest.json") or {}).get("steps")
+    records = records if isinstance(records, dict) else {}
     current = (_json(folder / "current.json") or {}).get("step")
+    current = current if isinstance(current, str) else None
     names = _planned(folder) or list(records)
     if current is not None and current not in names:
         names.append(current)

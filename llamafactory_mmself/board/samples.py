@@ -141,6 +141,17 @@ def page(folder: Path, name: str, verdicts: Verdicts = "all", number: int = 0) -
         raise SampleError(f"{source.paths[0]} is no file of samples: {error!r}.") from error
 
 
+def file_rows(path: Path) -> list[Any]:
+    """All rows of a JSON or JSONL file, or none if it is something else, damaged or very large."""
+    try:
+        if path.suffix == ".jsonl":
+            lines, cut = _lines(path)
+            return [] if cut else list(lines)
+        return _rows(path)[0] if path.suffix == ".json" else []
+    except SampleError:
+        return []
+
+
 def picture_roots(folder: Path) -> list[Path]:
     """The folders that pictures of a run come from: its own, and those of its data."""
     try:

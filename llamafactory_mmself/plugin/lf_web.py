@@ -6,6 +6,7 @@ from __future__ import annotations
 from llamafactory.data.template import TEMPLATES
 from llamafactory.extras.ploting import smooth
 from llamafactory.webui.common import DEFAULT_CACHE_DIR, load_dataset_info
+from llamafactory.webui.components.data import PAGE_SIZE
 
 
-__all__ = ["DEFAULT_CACHE_DIR", "TEMPLATES", "load_dataset_info", "smooth"]
+__all__ = ["DEFAULT_CACHE_DIR", "PAGE_SIZE", "TEMPLATES", "load_dataset_info", "smooth"]

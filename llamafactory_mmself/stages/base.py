@@ -82,7 +82,7 @@ class FormHints:
     """What a form that starts a stage needs to know beside its arguments.
 
     Attributes:
-        title: of the stage, for people.
+        title: of the stage, for people; LlamaBoard has room for some 15 letters.
         rows: what its data sets hold: `pairs` of answers, `examples` with one, or `questions` with an id.
         unlisted: arguments that a form leaves out: they do nothing, or nothing yet.
         suggestions: argument -> values that a free text usually has.

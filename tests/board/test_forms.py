@@ -66,7 +66,7 @@ def test_defaults_add_nothing_and_other_keys_stay():
         ({"maybe": "x"}, {"maybe": "x"}),
         ({"whiten": "false"}, {"whiten": False}),
         ({"count": 5.0}, {"count": 5}),
-        ({"limit": 3}, {"limit": 3}),
+        ({"limit": "3"}, {"limit": 3}),
         ({"weight": 1}, {"weight": 1.0}),
         ({"strategy": "mdpo"}, {"strategy": "mdpo"}),
         ({"file": "ö.txt"}, {"file": "ö.txt"}),

@@ -40,7 +40,7 @@ def test_prefixes_are_marked_and_weights_told(shipped):
 
 
 def test_other_rows_are_left_to_the_plain_view(shipped):
-    assert rows_html(rows(shipped, "mmself_text_pairs"), shipped[1]["mmself_text_pairs"], [shipped[0]]) == ""
+    assert rows_html(rows(shipped, "mmself_sft"), shipped[1]["mmself_sft"], [shipped[0]]) == ""
     assert rows_html([{"instruction": "a", "output": "b"}], {"file_name": "a.json"}, []) == ""
     assert rows_html([1, None, "x"], {"file_name": "a.json"}, []) == ""
     assert rows_html([{}], {"columns": 3}, []) == ""

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from llamafactory_mmself.board import samples
-from llamafactory_mmself.board.samples import SampleError, page, sources
+from llamafactory_mmself.board.samples import SampleError, file_rows, page, sources
 from llamafactory_mmself.files import write_json, write_jsonl
 
 
@@ -66,7 +66,7 @@ def test_sources(run):
 def test_answers_with_pictures_and_verdicts(run):
     shown = page(run, "iter0/test_greedy")
     assert (shown.items, shown.pages, shown.number) == (12, 3, 0)
-    assert shown.html.count("<img") == 5 and shown.html.count("✓") == 2 and shown.html.count("unparsed") >= 1
+    assert shown.html.count("<img") == 5 and shown.html.count(">✓") == 2 and shown.html.count("unparsed") >= 1
     assert EVIL not in shown.html
     assert page(run, "iter0/test_greedy", number=99).number == 2
     assert page(run, "iter0/test_greedy", number=-5).number == 0
@@ -111,6 +111,14 @@ def test_damaged_and_large_files(run, monkeypatch):
     with pytest.raises(SampleError, match="too much"):
         page(run, "iter1/train/self_training")
     samples._read_lines.cache_clear()
+
+
+def test_rows_of_a_file(run):
+    assert len(file_rows(run / "iter1" / "train" / "self_training.json")) == 1
+    assert len(file_rows(run / "iter0" / "checked_test_greedy.jsonl")) == 12
+    (run / "a.json").write_text("{")
+    for path in (run / "a.json", run / "gone.jsonl", run, run / "iter0.parquet"):
+        assert file_rows(path) == []
 
 
 def test_a_run_without_its_questions(run):

@@ -53,7 +53,7 @@ def chromium() -> str:
 
 @pytest.fixture(scope="module")
 def place(tmp_path_factory: pytest.TempPathFactory, project_root: Path) -> Path:
-    """A folder to start LlamaBoard in: data sets, a small world, a recipe, a model that has learnt a little."""
+    """A folder to start LlamaBoard in: data sets, a small world, a recipe, a model that can answer."""
     from llamafactory_mmself.toyworld.training import shipped_base
     from llamafactory_mmself.toyworld.world import WorldOptions, write_world
 

@@ -27,7 +27,8 @@ demo = interface.create_ui()
 manager = engines[0].manager
 names = {name: manager.get_elem_by_id(name) for name in manager._id_to_elem}
 data = {elem: getattr(elem, "value", None) for elem in names.values()}
-given = {"top.model_name": "Qwen2-VL-2B-Instruct", "top.model_path": "m", "top.lang": "en", "train.dataset": ["a", "b"]}
+given = {"top.model_name": "Qwen2-VL-2B-Instruct", "top.model_path": "m", "top.lang": "en"}
+given |= {"train.dataset": ["a", "b"]}
 given |= {"train.output_dir": "o", "train.lora_target": "", "top.checkpoint_path": [], "train.reward_model": ["r"]}
 data |= {names[name]: value for name, value in given.items()}
 commands = {}
@@ -36,12 +37,13 @@ for title, stage in runner.TRAINING_STAGES.items():
     commands[stage] = common.gen_cmd(engines[0].runner._parse_train_args(data))
 def known(elem):
     config = {key: value for key, value in elem.get_config().items() if key not in ("name", "_selectable")}
-    return {**config, "choices": None} if elem is names["train.training_stage"] else config
-stages = names["train.training_stage"].choices
+    return {**config, "choices": None} if elem in (names["train.training_stage"], names["top.template"]) else config
+stages, templates = names["train.training_stage"].choices, names["top.template"].choices
 stock = {name: known(elem) for name, elem in names.items() if "mmself" not in name}
 apis = sorted(str(item["api_name"]) for item in demo.config["dependencies"] if item["api_name"])
 ours = [name for name in names if "mmself" in name]
 told = {"commands": commands, "stages": stages, "stock": stock, "apis": apis, "ours": ours, "known": list(STOCK)}
+told["templates"] = templates
 told["language"] = {n: v for n, v in sys.modules["llamafactory.webui.locales"].LOCALES.items() if "mmself" not in n}
 told["page"] = "mmself" in json.dumps(demo.config, default=str)
 print("TOLD" + json.dumps(told, default=str))
@@ -77,6 +79,8 @@ def test_arguments_of_stock_stages_are_the_same_to_the_byte(told):
 def test_stock_parts_are_the_same(told):
     for part in ("stock", "apis", "language", "known"):
         assert told["on"][part] == told["off"][part], part
+    stock = told["off"]["templates"]
+    assert [item for item in told["on"]["templates"] if item in stock] == stock
 
 
 def test_switched_off_nothing_is_there(told):

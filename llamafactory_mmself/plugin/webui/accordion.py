@@ -131,9 +131,9 @@ def _component(stage: str, field: FormField) -> Any:
         return gr.Dropdown(choices=choices, **common)
     if field.kind == "suggested":
         return gr.Dropdown(choices=list(field.choices), allow_custom_value=True, **common)
-    if field.kind in ("whole", "number"):
+    if field.kind in ("whole", "number") and not field.optional:
         return gr.Number(precision=0 if field.kind == "whole" else None, **common)
-    return gr.Textbox(**common)
+    return gr.Textbox(placeholder="–" if field.optional else None, **common)
 
 
 class _Sync:

@@ -94,10 +94,9 @@ class Handlers:
         """Starts the loop, or goes on with it."""
         recipe, run, further, _, *fields = form
         command = self._command(*form)
-        shown = dict(zip(self._fields, fields, strict=True)) | {"output_dir": run}
-        folder = launch.run_folder(recipe, shown)
-        kept = {**shown, "recipe": recipe, "further": further}
-        started = child.start(command, folder, {name: value for name, value in kept.items() if name != "output_dir"})
+        shown = {name: str(value or "") for name, value in zip(self._fields, fields, strict=True)}
+        folder = launch.run_folder(recipe, {**shown, "output_dir": self._base(recipe, run, shown)})
+        started = child.start(command, folder, {**shown, "recipe": recipe, "further": further or ""})
         runs.remember(_cache(), folder)
         gr.Info(text("started", lang))
         return _code(started.line), str(folder) if str(folder) != run else gr.skip(), "", None

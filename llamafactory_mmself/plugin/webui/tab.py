@@ -37,8 +37,8 @@ def add_tab(engine: Any) -> dict[str, Any]:
     """
     lang = engine.manager.get_elem_by_id("top.lang")
     with gr.Tab("Self-improve", elem_id="mmself-tab"):
-        gr.HTML(STYLE, padding=False)
         parts = {**_form(), **_view(), **_browser()}
+        gr.HTML(STYLE, padding=False)
     handlers = Handlers(parts)
     _connect(parts, handlers, lang)
     return {PREFIX + name: part for name, part in parts.items() if not isinstance(part, (gr.State, gr.Timer))}
@@ -96,7 +96,7 @@ def _browser() -> dict[str, Any]:
             parts["page"] = gr.Number(value=1, precision=0, minimum=1, scale=1, elem_id="mmself-page")
             parts["prev_btn"] = gr.Button(scale=1, elem_id="mmself-prev")
             parts["next_btn"] = gr.Button(scale=1, elem_id="mmself-next")
-        parts["cards"] = gr.HTML(elem_id="mmself-samples", padding=False)
+        parts["cards"] = gr.HTML(elem_id="mmself-samples-cards", padding=False)
     parts["seen"] = gr.State(None)
     parts["timer"] = gr.Timer(_SECONDS)
     return parts
@@ -122,7 +122,9 @@ def _connect(parts: dict[str, Any], handlers: Any, lang: Any) -> None:
     recipe.input(handlers.open_recipe, [lang, recipe], [run, parts["answer"], further, again, *fields], **hidden)
     run.focus(handlers.list_runs, None, [run], queue=False, **quiet)
     run.input(handlers.open_run, [run], [recipe, further, again, *fields], **hidden)
-    run.change(handlers.look_again, [lang, run], [*look, parts["report"]], **hidden)
+    run.change(handlers.look_again, [lang, run], [*look, parts["report"]], **hidden).then(
+        handlers.first_page, browse, shown, **hidden
+    )
     parts["plan_btn"].click(handlers.plan, form, [parts["answer"]], api_name=False)
     parts["start_btn"].click(handlers.start, form, [parts["answer"], run, again, parts["seen"]], api_name=False)
     parts["stop_btn"].click(handlers.stop, [lang, run], [parts["answer"]], api_name=False)
@@ -135,7 +137,6 @@ def _connect(parts: dict[str, Any], handlers: Any, lang: Any) -> None:
     parts["prev_btn"].click(handlers.earlier_page, browse, shown, **hidden)
     parts["next_btn"].click(handlers.later_page, browse, shown, **hidden)
     lang.change(handlers.change_words, [lang], [parts["verdicts"]], queue=False, **quiet)
-    lang.change(handlers.look_again, [lang, run], [*look, parts["report"]], **hidden)
     Context.root_block.load(  # type: ignore[union-attr, unused-ignore]
         handlers.open_page, None, [run, recipe, further, again, *fields], **hidden
     )

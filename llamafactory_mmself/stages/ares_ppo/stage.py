@@ -38,7 +38,7 @@ class AresPPOStage(TreeStage):
     def form(self) -> FormHints:
         """See `FormHints`."""
         return FormHints(
-            title="Sentence-level PPO (ARES)",
+            title="ARES PPO",
             rows="questions",
             suggestions={"reward": ("teacher", "outcome"), "rollout_prompt": ("ares_rationale", "r3v_cot")},
         )

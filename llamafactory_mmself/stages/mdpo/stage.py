@@ -33,7 +33,7 @@ class MDPOStage(TreeStage):
         from ...losses.mdpo import STRATEGIES
 
         return FormHints(
-            title="Multimodal DPO (mDPO, S-VCO, OViP)",
+            title="Multimodal DPO",
             rows="pairs",
             unlisted=ONLINE_ONLY | WITHOUT_EFFECT,
             suggestions={"strategy": STRATEGIES},

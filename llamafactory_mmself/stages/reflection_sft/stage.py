@@ -25,7 +25,7 @@ class ReflectionSFTStage:
 
     def form(self) -> FormHints:
         """See `FormHints`."""
-        return FormHints("Reflection SFT (R3V, STL)", "examples")
+        return FormHints("Reflection SFT", "examples")
 
     def check(self, run: RunArguments, given: frozenset[str]) -> None:
         """See `Stage.check`; also reads `kind_weights`."""

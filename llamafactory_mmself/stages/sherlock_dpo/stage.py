@@ -32,7 +32,7 @@ class SherlockStage(TreeStage):
 
     def form(self) -> FormHints:
         """See `FormHints`."""
-        return FormHints("Self-correction DPO (Sherlock)", "pairs", shared=("pref_beta", "pref_ftx"))
+        return FormHints("Sherlock DPO", "pairs", shared=("pref_beta", "pref_ftx"))
 
     def check(self, run: RunArguments, given: frozenset[str]) -> None:
         """See `Stage.check`; also resolves the preset and the ablations."""
