@@ -49,6 +49,7 @@ EXTRAS_REQUIRE = {
         "build>=1.2",
         "hypothesis>=6.100",
         "mypy>=2.4,<3",
+        "playwright>=1.65,<2",
         "pytest>=9,<10",
         "pytest-xdist>=3.8,<4",
         "ray[data]>=2.54,<3",

@@ -5,6 +5,8 @@ from __future__ import annotations
 
 
 CSS = """
+#mmself-preview { flex-shrink: 0; }
+#mmself-progress .pending, #mmself-log .pending { opacity: 1 !important; } /* they are looked at again all the time */
 .mmself { font-size: .93rem; color: var(--body-text-color); }
 .mmself .mmself-card { border: 1px solid var(--border-color-primary); border-radius: var(--radius-lg);
   background: var(--block-background-fill); padding: 14px 16px; margin-bottom: 12px; display: flex; gap: 18px; }

@@ -18,6 +18,7 @@ from ..evaluate.charts import LIGHT
 TERMS_LOG = "mmself_terms.jsonl"
 MOST_BYTES = 16 * 2**20  # of a log that are read, from its end
 _PANELS = 5
+_LABEL = 0.4  # inches at the top of a plot
 
 
 def append_terms(folder: Path, step: int, logged: Mapping[str, Any], chosen: Callable[[str], bool]) -> None:
@@ -72,6 +73,7 @@ def terms_figure(losses: Sequence[Mapping[str, Any]], terms: Sequence[Mapping[st
         smooth: LlamaBoard's smoothing of a list of numbers.
     """
     from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
 
     names = list(dict.fromkeys(name for entry in terms for name in entry if name != "current_steps"))
     groups = panels(names)
@@ -91,7 +93,11 @@ def terms_figure(losses: Sequence[Mapping[str, Any]], terms: Sequence[Mapping[st
             x, y = [step for step, _ in found], [value for _, value in found]
             axes[place].plot(x, y, color=colour, alpha=0.3)
             axes[place].plot(x, smooth(y), color=colour, label=name)
-        axes[place].set_title(title, fontsize=10, loc="left")
-        axes[place].legend(fontsize=8)
+        axes[place].set_title(title, fontsize=11, loc="left")
+        if members != [title]:
+            axes[place].legend(fontsize=9)
     axes[-1].set_xlabel("step")
+    axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    room = _LABEL / figure.get_figheight()
+    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - room))  # the component's own label stands there
     return figure

@@ -46,7 +46,7 @@ def chromium() -> str:
     found = os.environ.get("CHROME_PATH") or shutil.which("chromium")
     if not found or shutil.which(found) is None:
         pytest.fail(
-            "These tests need Chromium. On Debian: apt-get install chromium; elsewhere, set CHROME_PATH to the program."
+            "These tests need Chromium. On Debian: apt-get install chromium. Elsewhere, CHROME_PATH names the program."
         )
     return found
 

@@ -5,9 +5,9 @@ import json
 from typing import Any
 
 import pytest
-from steps import choose, setting, write
 
 from llamafactory_mmself.board import child
+from tests.webui.steps import choose, setting, write
 
 
 pytestmark = pytest.mark.slow
@@ -88,7 +88,7 @@ def test_data_of_a_run_does_no_harm(page, place):
     folder = place / "runs" / "odd" / "iter0"
     folder.mkdir(parents=True)
     evil = "<img src=x onerror=\"document.title='harm'\"><script>document.title='harm'</script>"
-    (place.parent / "secret.png").write_bytes((place / "data" / "images" / "0001.png").read_bytes())
+    (place / "secret.png").write_bytes((place / "data" / "images" / "0001.png").read_bytes())
     question = {"id": "q", "question": evil, "answer": "A", "images": ["../../secret.png"]}
     (place / "runs" / "odd" / "test.json").write_text(json.dumps([question]))
     settings = {"iterations": 0, "method": evil, "test_data": str(place / "runs" / "odd" / "test.json")}

@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -115,13 +116,30 @@ def test_every_text_is_there_in_five_languages() -> None:
 
 
 def test_labels_are_there_for_all_that_is_shown(told):
+    from llamafactory_mmself.plugin.registry import load_arguments, stage_entry_points
     from llamafactory_mmself.plugin.webui import texts
 
-    known = texts.labels(("mdpo", "reflection_sft", "sherlock_dpo", "ares_ppo"))
+    names = {stage: [item.name for item in fields(load_arguments(stage))] for stage in stage_entry_points()}
+    known = texts.labels(names)
     silent = {"mmself_answer", "mmself_progress", "mmself_log", "mmself_report", "mmself_cards", "mmself_preview"}
     shown = {name.partition(".")[2] for name in told["on"]["ours"]}
     assert shown - silent <= known.keys()
-    assert known.keys() - {"mmself_shared", "mmself_evaluation", "mmself_shared_reflection_sft"} <= shown
+    plain = {name for name in texts._texts() if name.startswith("mmself_")}
+    assert plain - {"mmself_shared", "mmself_evaluation"} <= shown
+
+
+def test_arguments_have_words_in_all_languages() -> None:
+    from llamafactory_mmself.plugin.registry import form_hints, load_arguments, stage_entry_points
+    from llamafactory_mmself.plugin.webui import texts
+
+    listed = set()
+    for stage in stage_entry_points():
+        listed |= {item.name for item in fields(load_arguments(stage))} - form_hints(stage).unlisted
+    assert listed == texts._arguments().keys()
+    assert all(len(words) == 4 for words in texts._arguments().values())
+    assert texts.argument_labels("strategy")["zh"] == {"label": "策略 · strategy"}
+    assert texts.argument_labels("strategy")["en"] == {"label": "strategy"}
+    assert texts.argument_labels("of_another_package")["ko"] == {"label": "of_another_package"}
 
 
 def test_the_web_ui_is_left_alone_where_it_is_another_one(monkeypatch, capsys) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 
 import pytest
 import yaml
-from steps import arguments, box_of, choose, field, labelled, pick_data, write
+
+from tests.webui.steps import arguments, box_of, choose, field, labelled, pick_data, write
 
 
 pytestmark = pytest.mark.slow

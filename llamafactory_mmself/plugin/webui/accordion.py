@@ -18,7 +18,7 @@ from ...board.datasets import suitable
 from ...board.forms import FormError, FormField, form_fields, read_extra, shown_values, with_form, without_fields
 from ...stages.base import FormHints, RunArguments
 from ..registry import form_hints, load_arguments, load_stage
-from .texts import OWNERS, section_name, text
+from .texts import OWNERS, argument_name, section_name, text
 
 
 _PER_ROW = 3
@@ -78,6 +78,9 @@ def add_accordion(engine: Any, elements: dict[str, Any], ours: dict[str, str]) -
             )
     dataset.focus(sync.list_data, [stage, extra, elements["dataset_dir"]], [dataset], queue=False)
     headings = {name: element for form in forms for name, element in form.headings.items()}
+    for form in forms:
+        named = zip(form.fields, form.boxes, strict=True)
+        headings |= {argument_name(form.name, item.name): box for item, box in named}
     return {"mmself_arguments": accordion, "mmself_arguments_note": note, **headings}
 
 

@@ -13,7 +13,8 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
-from ..registry import StageError, form_hints, stage_entry_points
+from ...board.forms import form_fields
+from ..registry import StageError, form_hints, load_arguments, stage_entry_points
 from .terms import with_terms
 from .texts import labels
 
@@ -28,7 +29,7 @@ def install(interface: ModuleType) -> dict[str, list[str]]:
     ours = {hints.title: name for name, hints in stages.items()}
     for name in ("control", "runner", "components.train"):
         modules[name].TRAINING_STAGES = {**modules[name].TRAINING_STAGES, **ours}
-    modules["locales"].LOCALES.update(labels(tuple(stages)))
+    modules["locales"].LOCALES.update(labels(_arguments(stages)))
     runner, train = modules["runner"], modules["components.train"]
     runner.get_trainer_info = with_terms(runner.get_trainer_info, _smooth, _plot)
     runner.Runner._parse_train_args = _with_preferences(runner.Runner._parse_train_args, stages)
@@ -49,10 +50,19 @@ def _stages() -> dict[str, Any]:
     found = {}
     for name in stage_entry_points():
         try:
+            load_arguments(name)
             found[name] = form_hints(name)
         except StageError as error:
             sys.stderr.write(f"llamafactory-mmself: {error} It is left out of the web UI.\n")
     return found
+
+
+def _arguments(stages: dict[str, Any]) -> dict[str, list[str]]:
+    """Stage -> the arguments that its form lists."""
+    return {
+        name: [field.name for field in form_fields(load_arguments(name), hints.unlisted, hints.suggestions)]
+        for name, hints in stages.items()
+    }
 
 
 def _add_tabs(interface: Any, ours: dict[str, str]) -> None:
