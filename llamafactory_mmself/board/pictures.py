@@ -55,18 +55,16 @@ def picture(path: str | Path, roots: Sequence[Path]) -> Picture:
     found, outside = None, False
     for root in roots:
         try:
-            root = root.resolve()
-            place = (root / str(path)).resolve()
-        except (OSError, ValueError, RuntimeError):  # zero bytes, endless links
+            place = (root.resolve() / str(path)).resolve()
+            inside = any(place.is_relative_to(other.resolve()) for other in roots)
+            outside = outside or not inside
+            if inside and place.is_file():
+                found, state = place, place.stat()
+                break
+        except (OSError, ValueError, RuntimeError):  # zero bytes, endless links, endless names
             continue
-        if not any(place.is_relative_to(_resolved(other)) for other in roots):
-            outside = True
-        elif place.is_file():
-            found = place
-            break
     if found is None:
         return Picture(name, reason="outside" if outside else "missing")
-    state = found.stat()
     if state.st_size > MOST_BYTES:
         return Picture(name, reason="large")
     return _small(found, name, state.st_mtime_ns, state.st_size)
@@ -105,10 +103,3 @@ def _small(path: Path, name: str, changed: int, size: int) -> Picture:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):
         return Picture(name, reason="broken")
     return Picture(name, data_url(buffer.getvalue(), "image/png"))
-
-
-def _resolved(root: Path) -> Path:
-    try:
-        return root.resolve()
-    except (OSError, RuntimeError):
-        return root

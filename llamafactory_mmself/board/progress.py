@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -196,7 +195,10 @@ def _step(name: str, record: Any, current: str | None, alive: bool) -> StepView:
 
 
 def _planned(folder: Path) -> list[str]:
-    state = (folder / "run.json").stat()
+    try:
+        state = (folder / "run.json").stat()
+    except OSError:
+        return []
     return list(_step_names(folder, state.st_mtime_ns, state.st_size))
 
 
@@ -254,6 +256,6 @@ def _lines(path: Path) -> int:
 def _json(path: Path) -> dict[str, Any] | None:
     try:
         value = read_json(path)
-    except (FileError, RecursionError, json.JSONDecodeError):
+    except (FileError, RecursionError):
         return None
     return value if isinstance(value, dict) else None

@@ -35,7 +35,15 @@ def test_only_chosen_folders_are_read(folders):
     chosen, other = folders
     os.symlink(other / "a.png", chosen / "link.png")
     os.symlink(other, chosen / "door")
-    for path in ("../other/a.png", str(other / "a.png"), "link.png", "door/a.png", "/etc/passwd", "a\0.png"):
+    for path in (
+        "../other/a.png",
+        str(other / "a.png"),
+        "link.png",
+        "door/a.png",
+        "/etc/passwd",
+        "a\0.png",
+        "a" * 5000,
+    ):
         assert picture(path, [chosen]).url is None, path
     assert picture("link.png", [chosen]).reason == "outside"
     assert picture("link.png", [chosen, other]).reason is None

@@ -219,5 +219,5 @@ def needed_columns(name: str, extra: str) -> frozenset[str]:
         known = {field.name for field in form_fields(arguments)}
         values = arguments(**{key: value for key, value in given.items() if key in known})
         return frozenset(stage.required_columns(RunArguments(None, None, None, None, values)))
-    except (FormError, ValueError, TypeError):
+    except (ValueError, TypeError, AttributeError):  # settings that the run itself will refuse
         return frozenset()

@@ -26,7 +26,7 @@ _STATES = ("none", "starting", "running", "stopped", "failed", "finished")
 
 
 def _told(handler: Callable[..., Any]) -> Callable[..., Any]:
-    """An error that a user can mend becomes a message of the page; `answer` is the last output but for `start`."""
+    """An error that a user can mend becomes a message of the page; `Handlers.failed` says what the outputs get."""
 
     @wraps(handler)
     def run(self: Handlers, lang: str, *values: Any) -> Any:
@@ -40,11 +40,10 @@ def _told(handler: Callable[..., Any]) -> Callable[..., Any]:
 
 
 class Handlers:
-    """Handlers for one page's components."""
+    """Handlers of the tab's events."""
 
-    def __init__(self, parts: dict[str, Any]) -> None:
+    def __init__(self) -> None:
         self._fields = [setting.name for setting in launch.SETTINGS]
-        self._parts = parts
 
     # Choosing
 
@@ -117,7 +116,7 @@ class Handlers:
 
     def look(self, lang: str, run: str, source: str | None, seen: Any) -> list[Any]:
         """What has changed since the last look; nothing is sent if nothing has."""
-        if not run:
+        if not run or "\0" in run:
             return [gr.skip() for _ in range(5)]
         folder = Path(run)
         now = progress.read_progress(folder)
@@ -142,7 +141,7 @@ class Handlers:
 
     def look_again(self, lang: str, run: str) -> list[Any]:
         """All there is to see of a run that has just been chosen."""
-        if not run:
+        if not run or "\0" in run:
             return ["", "", None, gr.update(choices=[], value=None), None, ""]
         return [*self.look(lang, run, None, None), ""]
 

@@ -39,7 +39,7 @@ def add_tab(engine: Any) -> dict[str, Any]:
     with gr.Tab("Self-improve", elem_id="mmself-tab"):
         parts = {**_form(), **_view(), **_browser()}
         gr.HTML(STYLE, padding=False)
-    handlers = Handlers(parts)
+    handlers = Handlers()
     _connect(parts, handlers, lang)
     return {PREFIX + name: part for name, part in parts.items() if not isinstance(part, (gr.State, gr.Timer))}
 
