@@ -63,20 +63,27 @@ def add_accordion(engine: Any, elements: dict[str, Any], ours: dict[str, str]) -
     sync = _Sync(forms, ours)
     boxes = [box for form in forms for box in form.boxes]
     groups = [form.group for form in forms]
+    quiet: dict[str, Any] = {"show_progress": "hidden", "api_name": False}
     stage.change(
         sync.stage_changed,
         [stage, extra, elements["dataset_dir"], dataset],
         [accordion, extra, written, dataset, *groups, *boxes],
         queue=False,
+        **quiet,
     )
-    extra.change(sync.text_changed, [stage, extra, written], boxes, queue=False)
+    extra.change(sync.text_changed, [stage, extra, written], boxes, queue=False, **quiet)
     for form in forms:
         write = sync.writer(form)
         for box in form.boxes:
             box.input(
-                write, [lang, extra, *form.boxes], [extra, written], trigger_mode="always_last", concurrency_limit=None
+                write,
+                [lang, extra, *form.boxes],
+                [extra, written],
+                trigger_mode="always_last",
+                concurrency_limit=None,
+                **quiet,
             )
-    dataset.focus(sync.list_data, [stage, extra, elements["dataset_dir"]], [dataset], queue=False)
+    dataset.focus(sync.list_data, [stage, extra, elements["dataset_dir"]], [dataset], queue=False, **quiet)
     headings = {name: element for form in forms for name, element in form.headings.items()}
     for form in forms:
         named = zip(form.fields, form.boxes, strict=True)
