@@ -133,15 +133,23 @@ def page(browser: Any, board: str) -> Iterator[Any]:
 
 
 @pytest.fixture
-def screenshot(project_root: Path) -> Callable[[Any, str], None]:
-    """Takes a picture for the documentation, if MMSELF_SCREENSHOTS names a folder for it."""
+def screenshot(project_root: Path) -> Callable[[Any, str, Any], None]:
+    """Takes a picture of a page down to an element, if MMSELF_SCREENSHOTS names a folder for it."""
     folder = os.environ.get("MMSELF_SCREENSHOTS")
 
-    def take(page: Any, name: str) -> None:
-        if folder:
-            path = (project_root / folder / f"{name}.png").resolve()
-            path.parent.mkdir(parents=True, exist_ok=True)
-            page.wait_for_timeout(700)  # animations
-            page.screenshot(path=path, full_page=True)
+    def take(page: Any, name: str, last: Any) -> None:
+        if not folder:
+            return
+        from PIL import Image
+
+        path = (project_root / folder / f"{name}.png").resolve()
+        path.parent.mkdir(parents=True, exist_ok=True)
+        page.locator(".toast-body").first.wait_for(state="hidden")
+        page.wait_for_timeout(700)  # animations
+        page.screenshot(path=path, full_page=True)
+        box, scrolled = last.bounding_box(), page.evaluate("window.scrollY")
+        with Image.open(path) as taken:
+            cut = taken.convert("RGB").crop((80, 0, 1360, int(scrolled + box["y"] + box["height"]) + 24))
+        cut.quantize(200, dither=Image.Dither.NONE).save(path, optimize=True)
 
     return take

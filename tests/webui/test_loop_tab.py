@@ -26,7 +26,7 @@ def state(page: Any, name: str, timeout: float = 240_000) -> None:
 def test_a_loop_is_run_stopped_and_resumed(page, place, screenshot):
     open_tab(page)
     choose(page, setting(page, "recipe"), "examples/r3v/toy.yaml")
-    page.wait_for_function("document.querySelector('#mmself-samples input, #mmself-samples textarea').value == '2'")
+    page.wait_for_function("document.querySelector('#mmself-samples textarea').value == '2'")
     assert setting(page, "run").input_value() == "runs/toy-loop"
 
     # a mistake is told, and a dry run shows the steps
@@ -67,7 +67,7 @@ def test_a_loop_is_run_stopped_and_resumed(page, place, screenshot):
 
     choose(page, setting(page, "source"), "iter2/test_greedy")
     page.locator("#mmself-samples-cards img").nth(4).wait_for()
-    screenshot(page, "webui-self-improve")
+    screenshot(page, "webui-self-improve", page.locator("#mmself-samples-cards .mmself-card").nth(2))
     page.locator("#mmself-next").click()
     page.locator("#mmself-samples-cards", has_text="2 / 2").wait_for()
     choose(page, setting(page, "source"), "iter1/train/self_training")

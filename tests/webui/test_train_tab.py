@@ -61,11 +61,10 @@ def test_a_stage_is_trained_and_asked(page, place, screenshot):
     terms = [json.loads(line) for line in (output / "mmself_terms.jsonl").read_text().splitlines()]
     assert [entry["current_steps"] for entry in terms] == [1, 2, 3, 4]
     assert {"loss/text_dpo", "loss/mdpo", "rewards/margins"} <= terms[0].keys()
-    page.get_by_role("tabpanel").locator("visible=true").get_by_alt_text("Loss").or_(
-        page.locator("[data-testid=matplotlib] img")
-    ).first.wait_for()
+    plot = page.locator("[data-testid=matplotlib] img").locator("visible=true")
+    plot.wait_for()
     page.get_by_text("Extra configurations").click()
-    screenshot(page, "webui-train")
+    screenshot(page, "webui-train", plot)
 
     chat(page, output.name)
     load(page, saved)
