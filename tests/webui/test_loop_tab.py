@@ -66,6 +66,7 @@ def test_a_loop_is_run_stopped_and_resumed(page, place, screenshot):
     page.locator("#mmself-accuracy img").first.wait_for()
 
     choose(page, setting(page, "source"), "iter2/test_greedy")
+    page.locator("#mmself-samples-cards", has_text="1 / 2 · 8").wait_for()
     page.locator("#mmself-samples-cards img").nth(4).wait_for()
     screenshot(page, "webui-self-improve", page.locator("#mmself-samples-cards .mmself-card").nth(2))
     page.locator("#mmself-next").click()

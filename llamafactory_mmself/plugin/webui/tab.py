@@ -117,13 +117,14 @@ def _connect(parts: dict[str, Any], handlers: Any, lang: Any) -> None:
     look = [parts[name] for name in ("progress", "log", "accuracy", "source", "seen")]
     quiet: dict[str, Any] = {"show_progress": "hidden", "api_name": False}
     hidden: dict[str, Any] = {**quiet, "concurrency_limit": None}
+    paging: dict[str, Any] = {**quiet, "concurrency_limit": 1, "concurrency_id": "mmself-pages"}  # one after the other
 
     recipe.focus(handlers.list_recipes, None, [recipe], queue=False, **quiet)
     recipe.input(handlers.open_recipe, [lang, recipe], [run, parts["answer"], further, again, *fields], **hidden)
     run.focus(handlers.list_runs, None, [run], queue=False, **quiet)
     run.input(handlers.open_run, [run], [recipe, further, again, *fields], **hidden)
     run.change(handlers.look_again, [lang, run], [*look, parts["report"]], **hidden).then(
-        handlers.first_page, browse, shown, **hidden
+        handlers.first_page, browse, shown, **paging
     )
     parts["plan_btn"].click(handlers.plan, form, [parts["answer"]], api_name=False)
     parts["start_btn"].click(handlers.start, form, [parts["answer"], run, again, parts["seen"]], api_name=False)
@@ -131,11 +132,11 @@ def _connect(parts: dict[str, Any], handlers: Any, lang: Any) -> None:
     parts["report_btn"].click(handlers.report, [lang, run], [parts["report"], parts["answer"]], api_name=False)
     parts["timer"].tick(handlers.look, [lang, run, parts["source"], parts["seen"]], look, **hidden)
 
-    parts["source"].change(handlers.first_page, browse, shown, **hidden)
-    parts["verdicts"].input(handlers.first_page, browse, shown, **hidden)
-    parts["page"].submit(handlers.this_page, browse, shown, **hidden)
-    parts["prev_btn"].click(handlers.earlier_page, browse, shown, **hidden)
-    parts["next_btn"].click(handlers.later_page, browse, shown, **hidden)
+    parts["source"].change(handlers.first_page, browse, shown, **paging)
+    parts["verdicts"].input(handlers.first_page, browse, shown, **paging)
+    parts["page"].submit(handlers.this_page, browse, shown, **paging)
+    parts["prev_btn"].click(handlers.earlier_page, browse, shown, **paging)
+    parts["next_btn"].click(handlers.later_page, browse, shown, **paging)
     lang.change(handlers.change_words, [lang], [parts["verdicts"]], queue=False, **quiet)
     Context.root_block.load(  # type: ignore[union-attr, unused-ignore]
         handlers.open_page, None, [run, recipe, further, again, *fields], **hidden
