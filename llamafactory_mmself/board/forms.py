@@ -104,7 +104,7 @@ def form_fields(
         suggestions: argument -> values that a free text usually has.
     """
     hints = get_type_hints(arguments)
-    owners = {}
+    owners: dict[str, type] = {}
     for owner in reversed(arguments.__mro__):
         owners |= dict.fromkeys(vars(owner).get("__annotations__", {}), owner)
     order = [owner for owner in arguments.__mro__ if owner in owners.values()]

@@ -141,19 +141,11 @@ def _turns(row: Mapping[str, Any], schema: DatasetSchema) -> tuple[str, str]:
     turns = row.get(schema.key("messages"))
     if not isinstance(turns, list):
         return "", ""
-    texts = [
-        (
-            _string(turn.get(schema.tags.get("role_tag", "from"))),
-            _string(turn.get(schema.tags.get("content_tag", "value"))),
-        )
-        for turn in turns
-        if isinstance(turn, Mapping)
-    ]
-    if not texts:
-        return "", ""
-    last = texts[-1][0] == schema.tags.get("assistant_tag", "gpt")
-    asked, answer = (texts[:-1], texts[-1][1]) if last else (texts, "")
-    return "\n\n".join(text for _, text in asked), answer
+    role, content = schema.tags.get("role_tag", "from"), schema.tags.get("content_tag", "value")
+    said = [(_string(turn.get(role)), _string(turn.get(content))) for turn in turns if isinstance(turn, Mapping)]
+    answered = bool(said) and said[-1][0] == schema.tags.get("assistant_tag", "gpt")
+    answer = said.pop()[1] if answered else ""
+    return "\n\n".join(text for _, text in said), answer
 
 
 def _images(row: Mapping[str, Any], schema: DatasetSchema, question: str) -> tuple[list[str], list[str]]:

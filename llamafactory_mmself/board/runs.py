@@ -34,8 +34,8 @@ def known_runs(cache: Path, place: Path) -> list[str]:
 
 def run_to_show(runs: list[str]) -> str | None:
     """The run that a newly opened page shows: one that is at work, or the newest."""
-    working = [run for run in runs if running(Path(run)) is not None]
-    return (working or runs or [None])[0]
+    working = (run for run in runs if running(Path(run)) is not None)
+    return next(working, runs[0] if runs else None)
 
 
 def _short(path: Path, place: Path) -> str:

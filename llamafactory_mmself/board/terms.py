@@ -73,11 +73,14 @@ def terms_figure(losses: Sequence[Mapping[str, Any]], terms: Sequence[Mapping[st
         smooth: LlamaBoard's smoothing of a list of numbers.
     """
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
     from matplotlib.ticker import MaxNLocator
 
     names = list(dict.fromkeys(name for entry in terms for name in entry if name != "current_steps"))
     groups = panels(names)
-    figure = Figure(figsize=(6.4, 3.4 + 2.2 * len(groups)), layout="constrained")
+    height = 3.4 + 2.2 * len(groups)
+    room = (0, 0, 1, 1 - _LABEL / height)  # the component's own label stands above
+    figure = Figure(figsize=(6.4, height), layout=ConstrainedLayoutEngine(rect=room))
     ratios = [1.5, *[1.0] * len(groups)]
     axes = figure.subplots(len(groups) + 1, 1, squeeze=False, sharex=True, gridspec_kw={"height_ratios": ratios})[:, 0]
     points = [(entry["current_steps"], entry["loss"]) for entry in losses if entry.get("loss") is not None]
@@ -98,6 +101,4 @@ def terms_figure(losses: Sequence[Mapping[str, Any]], terms: Sequence[Mapping[st
             axes[place].legend(fontsize=9)
     axes[-1].set_xlabel("step")
     axes[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
-    room = _LABEL / figure.get_figheight()
-    figure.get_layout_engine().set(rect=(0, 0, 1, 1 - room))  # the component's own label stands there
     return figure

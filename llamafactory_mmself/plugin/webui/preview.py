@@ -15,7 +15,7 @@ from ...board.style import STYLE
 
 def add_preview(elements: dict[str, Any]) -> dict[str, Any]:
     """Adds cards above the plain rows of the preview; they stay hidden for other data sets."""
-    cards = gr.HTML(visible=False, padding=False, elem_id="mmself-preview")
+    cards: Any = gr.HTML(visible=False, padding=False, elem_id="mmself-preview")
     plain = elements["preview_samples"]
     row = plain.parent
     box = row.parent
