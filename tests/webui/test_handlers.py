@@ -22,6 +22,8 @@ def board(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with a recipe, where a web UI was started."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(handlers, "_cache", lambda: tmp_path / "cache")
+    for name in ("Warning", "Info"):  # messages need a page
+        monkeypatch.setattr(handlers.gr, name, lambda text: None)
     (tmp_path / "recipe.yaml").write_text(json.dumps(RECIPE))
     return tmp_path
 
