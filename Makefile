@@ -34,7 +34,7 @@ DEMO := runs/toy
 export PATH := $(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo install test test-vllm test-lmms-eval style quality bench clean
+.PHONY: demo install test browser test-vllm test-lmms-eval style quality bench clean
 .DEFAULT_GOAL := demo
 
 # One thread is as fast as two for so small a model.
@@ -46,8 +46,18 @@ demo: $(VENV)/.installed
 
 install: $(VENV)/.installed
 
-test: $(VENV)/.installed-dev
+test: $(VENV)/.installed-dev browser
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+# Tests of the web UI drive Debian's Chromium; elsewhere CHROME_PATH names a browser. Without one they fail and say so.
+browser:
+	@command -v "$${CHROME_PATH:-chromium}" >/dev/null && exit 0; \
+	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    echo "Installing Chromium for the tests of the web UI"; \
+	    apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
+	else \
+	    echo "No Chromium for the tests of the web UI: install it, or set CHROME_PATH." >&2; \
+	fi
 
 # Warnings are vLLM's own affair here.
 test-vllm: $(VLLM_VENV)/.installed

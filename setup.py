@@ -50,6 +50,7 @@ EXTRAS_REQUIRE = {
         "diffusers>=0.42,<1",
         "hypothesis>=6.100",
         "mypy>=2.4,<3",
+        "playwright>=1.65,<2",
         "pytest>=9,<10",
         "pytest-xdist>=3.8,<4",
         "ray[data]>=2.54,<3",

@@ -33,6 +33,7 @@ TARGETS = (
     "llamafactory.train.tuner",
     "llamafactory.data.converter",
     "llamafactory.data.template",
+    "llamafactory.webui.interface",
 )
 
 _MODES = {"": "auto", "auto": "auto", "on": "auto", "manual": "manual", "off": "off"}

@@ -61,7 +61,7 @@ def _run(options: argparse.Namespace) -> int:
         signal.signal(name, _stop)
     from ..loop.run import run_loop
 
-    for recipe in _recipes(options):
+    for recipe in recipes(options):
         run_loop(recipe, dry_run=options.dry_run, restart_from=options.restart_from)
     return 0
 
@@ -70,7 +70,12 @@ def _stop(number: int, frame: Any) -> None:
     raise SystemExit(128 + number)
 
 
-def _recipes(options: argparse.Namespace) -> list[Any]:
+def recipes(options: argparse.Namespace) -> list[Any]:
+    """The recipes that parsed options stand for.
+
+    Raises:
+        LoopError: for a recipe or an option that cannot be used.
+    """
     from ..loop.presets import PRESETS, preset_recipes
     from ..loop.recipe import load_recipe
     from ..loop.steps import LoopError

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import fields
@@ -12,11 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from ..files import write_json
+from ..processes import Identity, identity
 from .methods import make_steps
 from .recipe import Evaluation, Recipe
 from .report import write_report
 from .sampler import Sampler
 from .steps import LoopError, Runner
+
+
+LOCK = ".lock"  # of a run's folder; holds the number and the start of the process that works on it
 
 
 def run_loop(
@@ -80,12 +85,25 @@ def recipe_values(recipe: Recipe) -> dict[str, Any]:
 @contextmanager
 def _alone(folder: Path) -> Iterator[None]:
     """Holds the run's lock; the system frees it when the process ends, however that happens."""
-    with open(folder / ".lock", "w") as lock:
+    with open(folder / LOCK, "a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise LoopError(f"Another process works on {folder}. Wait for it, or stop it first.") from error
+        lock.truncate(0)
+        if (own := identity(os.getpid())) is not None:
+            lock.write(f"{own.pid} {own.started}\n")
+            lock.flush()
         yield
+
+
+def holder(folder: Path) -> Identity | None:
+    """The process that holds, or held, a run's lock; whether it still runs says `Identity.running`."""
+    try:
+        pid, started = (folder / LOCK).read_text().split()
+        return Identity(int(pid), int(started))
+    except (OSError, ValueError):
+        return None
 
 
 def _plain(value: Any) -> Any:

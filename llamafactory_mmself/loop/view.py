@@ -161,12 +161,14 @@ class RunView:
         return self.current is None and last is not None and last.number == wanted and bool(last.seconds)
 
 
-def read_run(folder: Path, examples: int = 2) -> RunView:
+def read_run(folder: Path, examples: int = 2, answers: bool = True) -> RunView:
     """Reads what a run has written so far; steps that are still missing are left out.
 
     Args:
         folder: the run's.
         examples: training examples of each kind to keep.
+        answers: read answers, questions and training rows as well; without, gains and kinds are missing, and it is
+            quick enough to look again every few seconds.
 
     Raises:
         LoopError: the folder is no run.
@@ -183,13 +185,13 @@ def read_run(folder: Path, examples: int = 2) -> RunView:
     views: list[IterationView] = []
     start: dict[str, bool] = {}
     for number in numbers:
-        answers = _answers(folder / f"iter{number}")
-        outcomes = {id: group[0].verdict.correct for id, group in answers.get("test_greedy", {}).items()}
+        given = _answers(folder / f"iter{number}") if answers else {}
+        outcomes = {id: group[0].verdict.correct for id, group in given.get("test_greedy", {}).items()}
         start = outcomes if number == 0 else start
         gain = _gain(start, outcomes, int(settings.get("seed", 0))) if number else None
-        views.append(_iteration(folder, number, steps, answers, gain, examples))
+        views.append(_iteration(folder, number, steps, given, gain, examples if answers else None))
     step = read_json(current).get("step") if current.exists() else None
-    return RunView(folder, settings, views, _questions(settings), step)
+    return RunView(folder, settings, views, _questions(settings) if answers else [], step)
 
 
 def _iteration(
@@ -198,14 +200,14 @@ def _iteration(
     steps: Mapping[str, Any],
     answers: Mapping[str, Mapping[str, Sequence[Checked]]],
     gain: Estimate | None,
-    examples: int,
+    examples: int | None,
 ) -> IterationView:
     place = folder / f"iter{number}"
     own = {name.partition("/")[2]: step for name, step in steps.items() if name.partition("/")[0] == f"iter{number}"}
     stored = read_json(place / "scores.json") if (place / "scores.json").exists() else {"scores": {}}
     scores = [_reported(item) for item in stored["scores"].values()]
     rate = stored.get("out_of_candidates")
-    kinds, shown = _training(place / "train", examples)
+    kinds, shown = ({}, {}) if examples is None else _training(place / "train", examples)
     return IterationView(
         number=number,
         scores={item.method: item for item in scores},

@@ -14,6 +14,10 @@ from . import contract
 PATCHED: dict[str, list[str]] = {}
 #: Why something could not be replaced; our stages refuse to run if there is anything here.
 PROBLEMS: list[str] = []
+#: Why nothing was added to the web UI; stages do without it.
+WEB_PROBLEMS: list[str] = []
+
+_WEB_UI = "llamafactory.webui.interface"  # imports all of LlamaBoard's other modules
 
 Patcher = Callable[[ModuleType], list[str]]
 
@@ -31,6 +35,8 @@ def patch_module(module: ModuleType) -> None:
         "llamafactory.data.template": _patch_template,
     }
     name = module.__name__
+    if name == _WEB_UI:
+        _patch_web_ui(module)
     if name not in patchers:
         return
     broken = contract.problems(module)
@@ -57,12 +63,30 @@ def require_contract() -> None:
     Raises:
         ContractError: with every reason.
     """
-    broken = list(dict.fromkeys(PROBLEMS + contract.problems()))
+    broken = list(dict.fromkeys(PROBLEMS + contract.problems(part="stages")))
     if broken:
         raise contract.ContractError(
             "This stage cannot run: LLaMA-Factory is not as llamafactory-mmself needs it "
             f"(made for {contract.TESTED_VERSION}).\n  - " + "\n  - ".join(broken) + "\nSee `mmself doctor`."
         )
+
+
+def _patch_web_ui(module: ModuleType) -> None:
+    """Adds our parts to LlamaBoard, all of them or none."""
+    broken = contract.problems(part="web UI")
+    if not broken:
+        try:
+            from .webui.install import install
+
+            PATCHED.update(install(module))
+            return
+        except Exception as error:
+            broken = [f"{module.__name__}: {error!r}"]
+    WEB_PROBLEMS.extend(broken)
+    sys.stderr.write(
+        "llamafactory-mmself: nothing is added to the web UI: this LLaMA-Factory is not the one the plugin was made "
+        f"for ({contract.TESTED_VERSION}). {' '.join(broken)}\n"
+    )
 
 
 def _patch_parser(module: ModuleType) -> list[str]:

@@ -11,10 +11,12 @@ import importlib
 import inspect
 from dataclasses import dataclass
 from types import ModuleType
-from typing import Literal
+from typing import Any, Literal
 
 
 TESTED_VERSION = "0.9.5"
+
+Part = Literal["stages", "web UI"]
 
 _WORKFLOW = ("model_args", "data_args", "training_args", "finetuning_args")
 
@@ -29,10 +31,11 @@ class Symbol:
 
     Attributes:
         module: where it lives.
-        name: what it is called.
+        name: what it is called; with a dot for a method.
         kind: `replaced` by us, or only `called`.
         why: what for.
         parameters: names of its parameters in order, or None where it is not a function.
+        part: what does without it if it is another one: the `stages`, or only our additions to the `web UI`.
     """
 
     module: str
@@ -40,6 +43,7 @@ class Symbol:
     kind: Literal["replaced", "called"]
     why: str
     parameters: tuple[str, ...] | None = None
+    part: Part = "stages"
 
     def problem(self, module: ModuleType | None = None) -> str | None:
         """What is wrong with it, naming both sides, or None."""
@@ -47,11 +51,14 @@ class Symbol:
             module = module or importlib.import_module(self.module)
         except Exception as error:
             return f"{self.module} cannot be imported: {error!r}"
-        if not hasattr(module, self.name):
+        found_object: Any = module
+        for part in self.name.split("."):
+            found_object = getattr(found_object, part, None)
+        if found_object is None:
             return f"{self.module}.{self.name} is gone; this plugin needs it to {self.why}."
         if self.parameters is None:
             return None
-        found = tuple(inspect.signature(getattr(module, self.name)).parameters)
+        found = tuple(inspect.signature(found_object).parameters)
         if found != self.parameters:
             return (
                 f"{self.module}.{self.name} takes ({', '.join(found)}); "
@@ -66,6 +73,7 @@ _CONVERTER = "llamafactory.data.converter"
 _LOADER = "llamafactory.data.loader"
 _TEMPLATE = "llamafactory.data.template"
 _UTILS = "llamafactory.train.trainer_utils"
+_WEB = "llamafactory.webui"
 
 SYMBOLS: tuple[Symbol, ...] = (
     Symbol(_PARSER, "_parse_train_args", "replaced", "add the arguments of our stages", ("args",)),
@@ -157,19 +165,42 @@ SYMBOLS: tuple[Symbol, ...] = (
         "offer its schedulers",
         ("training_args", "num_training_steps", "optimizer"),
     ),
+    *(
+        Symbol(f"{_WEB}.{module}", name, kind, why, parameters, "web UI")  # type: ignore[arg-type]
+        for module, name, kind, why, parameters in (
+            ("interface", "create_train_tab", "replaced", "add our arguments and previews", ("engine",)),
+            ("interface", "create_footer", "replaced", "add the tab Self-improve before it", ()),
+            ("components.train", "TRAINING_STAGES", "replaced", "list our stages", None),
+            ("components.train", "change_stage", "replaced", "keep data sets that fit", ("training_stage",)),
+            (
+                *("components.train", "list_datasets", "replaced", "list data sets with our columns"),
+                ("dataset_dir", "training_stage"),
+            ),
+            ("control", "TRAINING_STAGES", "replaced", "know our stages", None),
+            ("runner", "TRAINING_STAGES", "replaced", "start our stages", None),
+            ("runner", "get_trainer_info", "replaced", "draw our losses", ("lang", "output_path", "do_train")),
+            ("runner", "Runner._parse_train_args", "replaced", "pass preference arguments on", ("self", "data")),
+            ("locales", "LOCALES", "replaced", "add our labels in five languages", None),
+            ("manager", "Manager.get_elem_by_id", "called", "find its fields", ("self", "elem_id")),
+            ("common", "load_dataset_info", "called", "see which data sets there are", ("dataset_dir",)),
+        )
+    ),
 )
 
 
-def problems(module: ModuleType | None = None, kind: str | None = None) -> list[str]:
+def problems(module: ModuleType | None = None, kind: str | None = None, part: Part | None = None) -> list[str]:
     """Everything that does not hold.
 
     Args:
         module: look at this module's symbols only.
         kind: look at `replaced` or `called` symbols only.
+        part: look at the symbols of the stages or of the web UI only.
     """
     chosen = [
         symbol
         for symbol in SYMBOLS
-        if (module is None or symbol.module == module.__name__) and (kind is None or symbol.kind == kind)
+        if (module is None or symbol.module == module.__name__)
+        and (kind is None or symbol.kind == kind)
+        and (part is None or symbol.part == part)
     ]
     return [problem for symbol in chosen if (problem := symbol.problem(module))]

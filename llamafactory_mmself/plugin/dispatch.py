@@ -9,6 +9,7 @@ from functools import wraps
 from types import ModuleType
 from typing import Any
 
+from .launch import env_enabled
 from .registry import load_stage
 
 
@@ -40,6 +41,11 @@ def _dispatching(original: Callable[..., None]) -> Callable[..., None]:
             finetuning_args.stage_args,
             given.get("generating_args"),
         )
-        return load_stage(name).run(run_args, given.get("callbacks") or [])
+        stage, callbacks = load_stage(name), list(given.get("callbacks") or [])
+        if env_enabled("LLAMABOARD_ENABLED"):
+            from .webui.terms import terms_callback
+
+            callbacks.append(terms_callback(stage, run_args))
+        return stage.run(run_args, callbacks)
 
     return run

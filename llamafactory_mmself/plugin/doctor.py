@@ -147,11 +147,11 @@ def _stage(name: str) -> StageFinding:
 def _unpatched_problem(symbol: contract.Symbol) -> str | None:
     """A symbol's problem. What was replaced was checked before it was replaced."""
     problem = symbol.problem()
-    from .activation import PATCHED, PROBLEMS
+    from .activation import PATCHED, PROBLEMS, WEB_PROBLEMS
 
     if symbol.kind == "replaced" and symbol.name in PATCHED.get(symbol.module, []):
         return None
-    recorded = [text for text in PROBLEMS if text.startswith(f"{symbol.module}.{symbol.name} ")]
+    recorded = [text for text in [*PROBLEMS, *WEB_PROBLEMS] if text.startswith(f"{symbol.module}.{symbol.name} ")]
     return recorded[0] if recorded else problem
 
 

@@ -15,6 +15,8 @@ from functools import cache
 from importlib.metadata import EntryPoint, entry_points
 from typing import Any
 
+from ..stages.base import FormHints
+
 
 STAGE_GROUP = "llamafactory.stages"
 FORMAT_GROUP = "llamafactory.dataset_formats"
@@ -81,6 +83,15 @@ def load_arguments(name: str) -> type:
     if not is_dataclass(arguments):
         raise StageError(f"Stage `{name}`: {stage.arguments} is not a dataclass.")
     return arguments  # type: ignore[return-value]
+
+
+def form_hints(name: str) -> FormHints:
+    """What a form needs to know about a stage; for a stage that does not say, what its base says."""
+    stage = load_stage(name)
+    if hasattr(stage, "form"):
+        hints: FormHints = stage.form()
+        return hints
+    return FormHints(name, "pairs" if stage.base == "dpo" else "examples")
 
 
 def resolve_stage(name: str) -> str:

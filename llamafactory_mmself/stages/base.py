@@ -77,8 +77,29 @@ def check_eval_tasks(run: RunArguments, given: frozenset[str]) -> None:
             )
 
 
+@dataclass(frozen=True)
+class FormHints:
+    """What a form that starts a stage needs to know beside its arguments.
+
+    Attributes:
+        title: of the stage, for people; LlamaBoard has room for some 15 letters.
+        rows: what its data sets hold: `pairs` of answers, `examples` with one, or `questions` with an id.
+        unlisted: arguments that a form leaves out: they do nothing, or nothing yet.
+        suggestions: argument -> values that a free text usually has.
+        shared: LLaMA-Factory's own preference arguments that the stage reads, such as `pref_beta`.
+    """
+
+    title: str
+    rows: Literal["pairs", "examples", "questions"]
+    unlisted: frozenset[str] = frozenset()
+    suggestions: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    shared: tuple[str, ...] = ()
+
+
 class Stage(Protocol):
     """What the entry-point group `llamafactory.stages` holds.
+
+    A stage may also have a method `form()` that returns `FormHints` for the web UI.
 
     Attributes:
         name: canonical name, lower case with underscores.

@@ -22,7 +22,7 @@ PACKAGING = (
     "llamafactory_mmself",
 )
 FAKE_MODULE = 'def original():\n    """Says who it is."""\n    return "original"\n'
-TARGETS = ("hparams.parser", "train.tuner", "data.converter", "data.template")
+TARGETS = ("hparams.parser", "train.tuner", "data.converter", "data.template", "webui.interface")
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..base import RunArguments, TreeStage
+from ..base import FormHints, RunArguments, TreeStage
 from .arguments import AresPPOArguments
 from .settings import INERT_KEYS
 
@@ -34,6 +34,14 @@ class AresPPOStage(TreeStage):
         "reinforcement learning with a reward for each sentence, from a teacher, outcomes or your own function (ARES)."
     )
     inert: frozenset[str] | None = INERT_KEYS
+
+    def form(self) -> FormHints:
+        """See `FormHints`."""
+        return FormHints(
+            title="ARES PPO",
+            rows="questions",
+            suggestions={"reward": ("teacher", "outcome"), "rollout_prompt": ("ares_rationale", "r3v_cot")},
+        )
 
     def check(self, run: RunArguments, given: frozenset[str]) -> None:
         """See `Stage.check`; also resolves the default of `whiten_advantages`."""

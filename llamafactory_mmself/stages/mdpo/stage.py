@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..base import RunArguments, TreeStage
+from ..base import FormHints, RunArguments, TreeStage
 from .arguments import GRPO, GRPO_ONLY, ONLINE_ONLY, PAIRS_ONLY, WITHOUT_EFFECT, MDPOArguments
 
 
@@ -31,6 +31,19 @@ class MDPOStage(TreeStage):
     name = "mdpo"
     arguments = "llamafactory_mmself.stages.mdpo.arguments:MDPOArguments"
     help = "preferences between answers and between pictures, offline or sampled in training (DPO, mDPO, S-VCO, OViP)."
+
+    def form(self) -> FormHints:
+        """See `FormHints`."""
+        from ...losses.mdpo import STRATEGIES
+        from .settings import ONLINE_STRATEGIES
+
+        return FormHints(
+            title="Multimodal DPO",
+            rows="pairs",
+            unlisted=WITHOUT_EFFECT,
+            suggestions={"strategy": (*STRATEGIES, *ONLINE_STRATEGIES)},
+            shared=("pref_beta", "pref_ftx", "pref_loss"),
+        )
 
     def check(self, run: RunArguments, given: frozenset[str]) -> None:
         """See `Stage.check`; also resolves the default of `anchor_ratio`."""

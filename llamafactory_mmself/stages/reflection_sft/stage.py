@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from ..base import RunArguments
+from ..base import FormHints, RunArguments
 from .arguments import ReflectionSFTArguments
 from .settings import INERT_KEYS
 
@@ -22,6 +22,10 @@ class ReflectionSFTStage:
     arguments = "llamafactory_mmself.stages.reflection_sft.arguments:ReflectionSFTArguments"
     help = "supervised training on rows of several kinds, weighed and logged by kind (R3V, STL)."
     inert: frozenset[str] | None = INERT_KEYS
+
+    def form(self) -> FormHints:
+        """See `FormHints`."""
+        return FormHints("Reflection SFT", "examples")
 
     def check(self, run: RunArguments, given: frozenset[str]) -> None:
         """See `Stage.check`; also reads `kind_weights`."""

@@ -7,7 +7,7 @@ import dataclasses
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ..base import RunArguments, TreeStage
+from ..base import FormHints, RunArguments, TreeStage
 from .arguments import SherlockArguments
 
 
@@ -29,6 +29,10 @@ class SherlockStage(TreeStage):
     name = "sherlock_dpo"
     arguments = "llamafactory_mmself.stages.sherlock_dpo.arguments:SherlockArguments"
     help = "preferences and self-correction on rows with prefixes and weights (Sherlock)."
+
+    def form(self) -> FormHints:
+        """See `FormHints`."""
+        return FormHints("Sherlock DPO", "pairs", shared=("pref_beta", "pref_ftx"))
 
     def check(self, run: RunArguments, given: frozenset[str]) -> None:
         """See `Stage.check`; also resolves the preset and the ablations."""
