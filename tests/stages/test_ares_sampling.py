@@ -14,7 +14,7 @@ from llamafactory_mmself.generate.hf import HFEngine
 from llamafactory_mmself.generate.requests import question_prompt, question_requests
 from llamafactory_mmself.stages.ares_ppo.advantages import longest
 from llamafactory_mmself.stages.ares_ppo.arguments import AresPPOArguments
-from llamafactory_mmself.stages.ares_ppo.critic import attach_critic, critic_apart, critic_of, warm_up
+from llamafactory_mmself.stages.ares_ppo.critic import attach_critic, critic_apart, critic_of, fit
 from llamafactory_mmself.stages.ares_ppo.prompts import Asked
 from llamafactory_mmself.stages.ares_ppo.sampling import FileSampler, QuestionSampler, sampling_params
 from llamafactory_mmself.stages.ares_ppo.tree import build_tree
@@ -107,8 +107,9 @@ def test_a_warm_up_learns_returns():
     returns, weights = states[:, 0] * 2 + 1, torch.ones(64)
     weights[:8], returns[:8] = 0, 1e6  # responses that take no part
 
-    losses = warm_up(
+    losses = fit(
         head,
+        list(head.parameters()),
         lambda: iter([iter([(states[:32], returns[:32], weights[:32]), (states[32:], returns[32:], weights[32:])])]),
         epochs=60,
         learning_rate=1e-2,
