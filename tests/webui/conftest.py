@@ -87,7 +87,7 @@ def board(place: Path, clean_environment: Callable[..., dict[str, str]]) -> Iter
             start_new_session=True,
         )
     try:
-        deadline = time.monotonic() + 300
+        deadline = time.monotonic() + 600
         while server.poll() is None and time.monotonic() < deadline and not _listens(port):
             time.sleep(0.3)
         assert _listens(port), log.read_text()

@@ -41,7 +41,7 @@ def arguments(page: Any) -> dict[str, Any]:
 
 def box_of(page: Any, wanted: dict[str, Any]) -> None:
     """Waits until the box of extra arguments holds this."""
-    for _ in range(200):
+    for _ in range(600):
         if arguments(page) == wanted:
             return
         page.wait_for_timeout(100)

@@ -62,7 +62,7 @@ def told(clean_environment: Callable[..., dict[str, str]], tmp_path_factory: pyt
             env=clean_environment(LLAMAFACTORY_MMSELF=switch),
             capture_output=True,
             text=True,
-            timeout=180,
+            timeout=600,
         )
         assert done.returncode == 0, done.stderr
         found: dict[str, Any] = json.loads(done.stdout.partition("TOLD")[2])
