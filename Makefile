@@ -3,6 +3,7 @@
 #   make install   install into .venv only
 #   make test      run the tests          make quality   check style and types
 #   make test-vllm run the tests of the vllm engine, in an environment of their own beside .venv
+#   make test-webui  look at LlamaBoard's pages with Chromium, which is installed where apt may do so
 #   make test-lmms-eval  run one task through lmms-eval, in an environment of its own beside .venv
 #   make style     mend the style         make bench     measure start-up, sampling, training steps, self-training (hours)
 #   make clean     remove what building and testing leave behind; .venv stays
@@ -34,7 +35,7 @@ DEMO := runs/toy
 export PATH := $(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo install test browser test-vllm test-lmms-eval style quality bench clean
+.PHONY: demo install test test-webui browser test-vllm test-lmms-eval style quality bench clean
 .DEFAULT_GOAL := demo
 
 # One thread is as fast as two for so small a model.
@@ -46,10 +47,14 @@ demo: $(VENV)/.installed
 
 install: $(VENV)/.installed
 
-test: $(VENV)/.installed-dev browser
+test: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
-# Tests of the web UI drive Debian's Chromium; elsewhere CHROME_PATH names a browser. Without one they fail and say so.
+# Pages of the web UI are looked at with Debian's Chromium; elsewhere CHROME_PATH names a browser. Without one these
+# tests fail and say so.
+test-webui: $(VENV)/.installed-dev browser
+	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/webui/pages
+
 browser:
 	@command -v "$${CHROME_PATH:-chromium}" >/dev/null && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \

@@ -11,7 +11,7 @@ from llamafactory_mmself.board import child
 from llamafactory_mmself.files import write_json
 from llamafactory_mmself.plugin.webui import handlers
 from llamafactory_mmself.plugin.webui.handlers import Handlers
-from tests.webui.conftest import RECIPE
+from tests.webui.recipe import RECIPE
 
 
 FIELDS = [setting.name for setting in handlers.launch.SETTINGS]

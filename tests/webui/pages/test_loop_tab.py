@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from llamafactory_mmself.board import child
-from tests.webui.steps import choose, setting, write
+from tests.webui.pages.steps import choose, setting, write
 
 
 pytestmark = pytest.mark.slow

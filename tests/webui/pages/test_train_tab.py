@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.webui.steps import arguments, box_of, choose, field, labelled, pick_data, write
+from tests.webui.pages.steps import arguments, box_of, choose, field, labelled, pick_data, write
 
 
 pytestmark = pytest.mark.slow
