@@ -9,6 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
+from llamafactory_mmself.loop.ares_presets import with_preset
+
 
 ROOT = Path(__file__).resolve().parent.parent
 TEACHERS = sorted((ROOT / "examples").rglob("teacher*.yaml"))
@@ -30,6 +32,7 @@ def training_arguments(path: Path) -> list[dict[str, Any]]:
     stages |= {"rl": "ares_ppo", "answer": "sft"}
     if values["method"] == "ares":
         values["rounds"]["rl"]["teacher"] = values["build"]["teacher"]
+        values["rounds"] = {name: with_preset(name, own) for name, own in values["rounds"].items()}
     return [{**common, "stage": stages[name], **own} for name, own in values.get("rounds", {}).items()] or [common]
 
 
