@@ -72,6 +72,6 @@ def scale_narrowly(model: nn.Module) -> int:
     return found
 
 
-def _delta(module: LoraLayer, adapter: str, like: Tensor) -> Tensor:
+def _delta(module: Any, adapter: str, like: Tensor) -> Tensor:
     delta: Tensor = module.get_delta_weight(adapter).to(like.dtype)
     return delta
