@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 from transformers import Trainer
+from transformers.integrations import is_deepspeed_zero3_enabled
 from transformers.trainer_utils import EvalLoopOutput
 
 from ..losses.types import LossOutput
@@ -85,7 +86,8 @@ class TreeTrainer(LoadsByName, Trainer):
         for model in (kwargs["model"], reference_model):
             if model is not None:
                 _disable_dropout(model)
-                scale_narrowly(model)
+        if not (is_deepspeed_zero3_enabled() or run.training.fsdp):  # their hooks make views of what layers give
+            scale_narrowly(kwargs["model"])
         run.training.accelerator_config.dispatch_batches = False  # the dispatcher would slice pixels by rows
         super().__init__(args=run.training, **kwargs)
         if self.args.device.type == "cpu" and self.args.world_size > 1:
