@@ -86,10 +86,10 @@ class TreeTrainer(LoadsByName, Trainer):
         for model in (kwargs["model"], reference_model):
             if model is not None:
                 _disable_dropout(model)
-        if not (is_deepspeed_zero3_enabled() or run.training.fsdp):  # their hooks make views of what layers give
-            scale_narrowly(kwargs["model"])
         run.training.accelerator_config.dispatch_batches = False  # the dispatcher would slice pixels by rows
         super().__init__(args=run.training, **kwargs)
+        if not (is_deepspeed_zero3_enabled() or self.is_fsdp_enabled):  # their hooks make views of what layers give
+            scale_narrowly(self.model)
         if self.args.device.type == "cpu" and self.args.world_size > 1:
             _allow_numbered_cpus()
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the weight of all ranks and micro-batches
