@@ -55,7 +55,7 @@ def scale_narrowly(model: nn.Module) -> int:
     """Lets all plain LoRA adapters on plain linear layers compute this way; others stay as they are.
 
     Left alone are quantised and other special layers, adapters with dropout or biases, and variants such as DoRA. Not
-    for models that are sharded layer by layer (ZeRO-3, FSDP): what hooks around layers return takes no adding in place.
+    for models that are sharded layer by layer (ZeRO-3, FSDP): what hooks around layers return takes no adding to.
 
     Returns:
         the number of adapters concerned.
