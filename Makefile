@@ -3,6 +3,7 @@
 #   make install   install into .venv only
 #   make test      run the tests          make quality   check style and types
 #   make test-vllm run the tests of the vllm engine, in an environment of their own beside .venv
+#   make test-vllm-online  train while vLLM samples, in the same environment
 #   make test-webui  look at LlamaBoard's pages with Chromium, which is installed where apt may do so
 #   make test-lmms-eval  run one task through lmms-eval, in an environment of its own beside .venv
 #   make style     mend the style         make bench     measure start-up, sampling, training steps, self-training (hours)
@@ -35,7 +36,7 @@ DEMO := runs/toy
 export PATH := $(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo install test test-webui browser test-vllm test-lmms-eval style quality bench clean
+.PHONY: demo install test test-webui browser test-vllm test-vllm-online test-lmms-eval style quality bench clean
 .DEFAULT_GOAL := demo
 
 # One thread is as fast as two for so small a model.
@@ -67,6 +68,9 @@ browser:
 # Warnings are vLLM's own affair here.
 test-vllm: $(VLLM_VENV)/.installed
 	$(VLLM_BIN)/python -m pytest -W default $(PYTEST_ARGS) tests/vllm
+
+test-vllm-online: $(VLLM_VENV)/.installed
+	$(VLLM_BIN)/python -m pytest -W default $(PYTEST_ARGS) tests/vllm_online
 
 test-lmms-eval: $(LMMS_VENV)/.installed
 	$(LMMS_BIN)/python -m pytest -W default $(PYTEST_ARGS) tests/lmms_eval
