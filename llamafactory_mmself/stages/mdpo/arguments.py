@@ -65,10 +65,10 @@ class MDPOArguments(TreeArguments):
         default="",
         metadata={"help": "Online: YAML file of judge, describer and painter, or `toy` for those of the toy world."},
     )
-    experience_buffer: bool | None = field(
-        default=None,
+    experience_buffer: bool = field(
+        default=True,
         metadata={
-            "help": "Online: keep sampled pairs in a buffer, and sample ahead of training. Default: yes. false: pairs "
+            "help": "Online: keep sampled pairs in a buffer, and sample ahead of training. false: pairs "
             "that the step after their sampling does not take are dropped, and everything happens in turn."
         },
     )

@@ -104,7 +104,7 @@ def check_online(run: RunArguments, given: frozenset[str]) -> None:
     for name in sorted(given & read.keys()):
         if not read[name] and vars(args)[name] != MDPOArguments.__dataclass_fields__[name].default:
             raise SettingError(f"`{name}` would do nothing with strategy `{args.strategy}`. Remove it.")
-    if args.experience_buffer is False:
+    if not args.experience_buffer:
         args.rollout_sync = True
     if args.strategy == GRPO and run.training.do_eval:
         raise SettingError("Strategy grpo has no evaluation loss: use `eval_tasks`, or `mmself eval` on checkpoints.")

@@ -129,7 +129,7 @@ def run_plan(run: RunArguments, prompts: int) -> Plan:
         batch=args.rollout_batch_size,
         ahead=args.rollout_ahead,
         sync=args.rollout_sync,
-        keep=args.experience_buffer is not False,
+        keep=args.experience_buffer,
     )
     if training.max_steps > 0:
         return plan
