@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -40,3 +41,9 @@ def stacked(table: ScoreTable, name: str, width: int, count: int | None = None) 
 def padded(rows: Sequence[Sequence[float]], width: int) -> Tensor:
     """[K, width], zeros on the right."""
     return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows])
+
+
+def filler_ids(tokenizer: Any) -> list[int]:
+    """Different token ids, none of them special, for sketches of responses that have not been sampled yet."""
+    letters = (tokenizer.encode(letter, add_special_tokens=False)[-1] for letter in "abcdefghijklmnopqrstuvwxyz")
+    return sorted(set(letters))

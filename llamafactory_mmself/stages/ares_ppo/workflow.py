@@ -18,6 +18,7 @@ from ..base import RunArguments
 from ..collating import StageCollator
 from ..forward import ChooseForward
 from ..policy_sampling import PolicySampler
+from ..responses import filler_ids
 from ..workflow import check_reference, complete_checkpoint, feature_cache, load_reference, reference_maker
 from .buffer import Sketches
 from .collector import Collector
@@ -117,8 +118,7 @@ def run_shape(run: RunArguments, questions: int) -> Shape:
 
 
 def _sketches(asked: Sequence[Asked], run: RunArguments, tokenizer: Any) -> Sketches:
-    letters = [tokenizer.encode(letter, add_special_tokens=False)[-1] for letter in "abcdefghijklmnopqrstuvwxyz"]
-    return Sketches(asked, run.stage.rollout_n, run.stage.rollout_max_new_tokens // 2, sorted(set(letters)))
+    return Sketches(asked, run.stage.rollout_n, run.stage.rollout_max_new_tokens // 2, filler_ids(tokenizer))
 
 
 def _train(trainer: AresPPOTrainer, stage: AresPPOStage, run: RunArguments, checkpoint: str | None) -> None:

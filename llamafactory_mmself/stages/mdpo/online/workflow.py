@@ -24,6 +24,7 @@ from ...evaluation import add_eval_tasks, plotted_tasks
 from ...forward import ChooseForward
 from ...policy_sampling import PolicySampler
 from ...ranks import from_first
+from ...responses import filler_ids
 from ...workflow import check_reference, complete_checkpoint, feature_cache, load_reference, reference_maker
 from .annotate import Annotator
 from .buffer import ExperienceBuffer, Limits
@@ -189,8 +190,7 @@ def _supply(
 
 
 def _sketches(prompts: Sequence[OnlinePrompt], rows: RowMaker, tokenizer: Any) -> Sketches:
-    letters = [tokenizer.encode(letter, add_special_tokens=False)[-1] for letter in "abcdefghijklmnopqrstuvwxyz"]
-    return Sketches(prompts, rows, sorted(set(letters)))
+    return Sketches(prompts, rows, filler_ids(tokenizer))
 
 
 def _train(trainer: OnlineTrainer, stage: MDPOStage, run: RunArguments, checkpoint: str | None) -> None:
