@@ -79,7 +79,7 @@ def main() -> None:
     variants = [variant for variant in VARIANTS if variant.name in given.variants]
 
     def run(seed: Seed) -> None:
-        data = seed.world(given.train, given.test)
+        data = seed.world(train=given.train, test=given.test)
         annotated = data / "annotated.json"
         if not annotated.exists():
             seed.mmself("data", "toy", "responses", "--data", data)

@@ -66,7 +66,7 @@ def main() -> None:
     variants = [variant for variant in VARIANTS if variant.name in given.variants]
 
     def run(seed: Seed) -> None:
-        data, start = seed.world(given.train, given.test), seed.start()
+        data, start = seed.world(train=given.train, test=given.test), seed.start()
         changes = {"base_model": start, "train_data": data / "train.json", "test_data": data / "test.json"}
         for variant in variants:
             samples = {} if variant.main else {"evaluate.samples": 0}  # greedy accuracy is enough there

@@ -68,7 +68,7 @@ def main() -> None:
     variants = [variant for variant in VARIANTS if variant.name in given.variants]
 
     def run(seed: Seed) -> None:
-        data = seed.world(given.train, given.test)
+        data = seed.world(train=given.train, test=given.test)
         changes = {"base_model": seed.start(), "train_data": data / "train.json", "test_data": data / "test.json"}
         for variant in variants:
             shared = 1 if variant.changes["build.phases"][0] == "sft" else 2  # up to the first round that differs

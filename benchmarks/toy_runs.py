@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmarks on the toy world share: runs of `mmself loop` for several seeds, what they reached, reports."""
+"""What the benchmarks on the toy world share: runs for several seeds, what they reached, reports."""
 
 import argparse
 import json
@@ -67,23 +67,35 @@ class Seed:
         Raises:
             subprocess.CalledProcessError: it failed; the log tells why.
         """
+        self._run(log, "mmself", *arguments)
+
+    def train(self, log: str, recipe: Path, changes: Mapping[str, Any]) -> None:
+        """Runs `llamafactory-cli train` on a recipe with values changed.
+
+        Raises:
+            subprocess.CalledProcessError: it failed; the log tells why.
+        """
+        self._run(log, "llamafactory-cli", "train", recipe, *(f"{name}={value}" for name, value in changes.items()))
+
+    def _run(self, log: str, program: str, *arguments: Any) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)
         env = {**os.environ, "OMP_NUM_THREADS": str(self.threads)}
         with open(self.folder / f"{log}.log", "ab") as file:
-            command = [str(PROGRAMS / "mmself"), *map(str, arguments)]
+            command = [str(PROGRAMS / program), *map(str, arguments)]
             subprocess.run(command, env=env, stdout=file, stderr=file, check=True)
 
-    def world(self, train: int, test: int) -> Path:
-        """Draws the questions, once."""
+    def world(self, **counts: int) -> Path:
+        """Draws the rows of each kind (`mmself toy data`), once."""
         data = self.folder / "data"
-        if not (data / "test.json").exists():
-            self.mmself("data", "toy", "data", "--out", data, "--train", train, "--test", test, "--seed", self.number)
+        if not (data / "dataset_info.json").exists():
+            numbers = [word for name, count in counts.items() for word in (f"--{name}", count)]
+            self.mmself("data", "toy", "data", "--out", data, *numbers, "--seed", self.number)
         return data
 
-    def start(self) -> Path:
-        """Trains the weak start; what is there already is kept by the command."""
+    def start(self, kind: str = "start") -> Path:
+        """Trains the weak start, `start` or `captioner`; what is there already is kept by the command."""
         start = self.folder / "start"
-        self.mmself("start", "toy", "start", "--out", start, "--seed", self.number)
+        self.mmself("start", "toy", kind, "--out", start, "--seed", self.number)
         return start
 
     def run(self, variant: Variant, changes: Mapping[str, Any], more: Sequence[str] = (), *, shared: int) -> None:
@@ -154,7 +166,7 @@ def unparsed(run: Path, number: int, purpose: str = "test_greedy") -> int:
     return sum(not row["verdict"]["parsed"] for row in read_jsonl(_checked(run, number, purpose)))
 
 
-def gain(before: Sequence[Sequence[bool]], after: Sequence[Sequence[bool]]) -> dict[str, Any]:
+def gain(before: Sequence[Sequence[float]], after: Sequence[Sequence[float]]) -> dict[str, Any]:
     """Mean gain over all seeds, its interval paired over questions, that of each seed, and the interval over seeds."""
     pairs = [(list(early), list(late)) for early, late in zip(before, after, strict=True)]
     gains = [mean(late) - mean(early) for early, late in pairs]
@@ -186,9 +198,10 @@ class Report:
     Attributes:
         script: the script's name without its ending.
         title: heading of the table.
-        text: what the columns mean; it follows the number of questions.
+        text: what the columns mean; it follows `about`.
         columns: names of the columns, the first ones to the left.
         left: how many are to the left.
+        about: what was counted; `{questions}` and `{verifiers}` are filled in.
     """
 
     script: str
@@ -196,6 +209,10 @@ class Report:
     text: str
     columns: Sequence[str]
     left: int
+    about: str = (
+        "Shares of {questions} held-out questions answered rightly, means over seeds; unparsed answers count as wrong "
+        "(verifier `{verifiers}`). In brackets: 95 % intervals of a bootstrap that is paired over questions."
+    )
 
     def write(self, out: Path, rows: Sequence[Mapping[str, Any]], cells: Callable[[Any], Sequence[str]]) -> None:
         """Writes both and prints the table; `cells` makes a row's columns."""
@@ -225,9 +242,7 @@ class Report:
             "",
             f"`{results['script']}`, {results['date']}, on {machine['cpu']} with {machine['cores']} cores.",
             "",
-            f"Shares of {results['questions']} held-out questions answered rightly, means over seeds; unparsed "
-            f"answers count as wrong (verifier `{verifiers}`). In brackets: 95 % intervals of a bootstrap that is "
-            f"paired over questions. {self.text}",
+            f"{self.about.format(questions=results['questions'], verifiers=verifiers)} {self.text}",
             "",
             f"| {' | '.join(self.columns)} |",
             f"|{'|'.join(rules)}|",

@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""`mmself toy`: a small world with known truth, small models, a weak start."""
+"""`mmself toy`: a small world with known truth, small models, weak starts."""
 
 from __future__ import annotations
 
@@ -21,18 +21,19 @@ _PER_PHASE = (
     ("epochs", float, "passes over the rows"),
     ("learning_rate", float, "its peak"),
     ("batch_size", int, "rows a step"),
-    ("careless", float, "share of careless reasoning among the answers, from 0 to 1; more make a weaker model"),
+    ("careless", float, "share of careless answers among the rows, from 0 to 1; more make a weaker model"),
 )
 
 
 def add(commands: Any) -> None:
     """Adds the command to argparse's subparsers."""
-    toy = commands.add_parser("toy", help="a small world with known truth: data, models, a weak start")
+    toy = commands.add_parser("toy", help="a small world with known truth: data, models, weak starts")
     toys = toy.add_subparsers(required=True, metavar="WHAT")
     _add_data(toys)
     _add_responses(toys)
     _add_model(toys)
     _add_start(toys)
+    _add_captioner(toys)
     _add_base(toys)
     _add_sheet(toys)
 
@@ -75,10 +76,28 @@ def _add_start(toys: Any) -> None:
         description="Trains a base model on few rows, some of them careless: the weak model that methods start from.",
     )
     _add_training(start, START)
-    start.add_argument(
+    _add_base_model(start)
+    start.set_defaults(run=_start)
+
+
+def _add_captioner(toys: Any) -> None:
+    from ..toyworld.training import CAPTIONER
+
+    captioner = toys.add_parser(
+        "captioner",
+        help="train a weak captioner with LLaMA-Factory, for OViP and GRPO",
+        description="Trains a base model on captions, some of them naming things that are not there: the model whose "
+        "hallucinations OViP mends.",
+    )
+    _add_training(captioner, CAPTIONER)
+    _add_base_model(captioner)
+    captioner.set_defaults(run=_captioner)
+
+
+def _add_base_model(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
         "--model", type=Path, help="base model, of `mmself toy base` (default: the one that is shipped)"
     )
-    start.set_defaults(run=_start)
 
 
 def _add_base(toys: Any) -> None:
@@ -146,9 +165,21 @@ def _model(options: argparse.Namespace) -> int:
 
 
 def _start(options: argparse.Namespace) -> int:
-    from ..toyworld.training import START, shipped_base
+    from ..toyworld.training import START
 
-    return _train(options, START, options.model or shipped_base(options.family, _world(options)))
+    return _train_base(options, START)
+
+
+def _captioner(options: argparse.Namespace) -> int:
+    from ..toyworld.training import CAPTIONER
+
+    return _train_base(options, CAPTIONER)
+
+
+def _train_base(options: argparse.Namespace, phases: Sequence[Phase]) -> int:
+    from ..toyworld.training import shipped_base
+
+    return _train(options, phases, options.model or shipped_base(options.family, _world(options)))
 
 
 def _base(options: argparse.Namespace) -> int:

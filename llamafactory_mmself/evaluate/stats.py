@@ -62,12 +62,12 @@ def wilson(k: int, n: int, level: float = 0.95) -> Interval:
 
 
 def bootstrap_gain(
-    before: Sequence[bool], after: Sequence[bool], draws: int = 10_000, seed: int = 0, level: float = 0.95
+    before: Sequence[float], after: Sequence[float], draws: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """Percentile interval of mean(after) - mean(before) from a paired bootstrap over questions.
 
     Args:
-        before: right or wrong for each question, of the starting model.
+        before: right or wrong, or a score, for each question, of the starting model.
         after: the same questions in the same order, of the trained model.
         draws: bootstrap samples.
         seed: of the draws.
@@ -80,7 +80,7 @@ def bootstrap_gain(
 
 
 def bootstrap_gains(
-    runs: Sequence[tuple[Sequence[bool], Sequence[bool]]], draws: int = 10_000, seed: int = 0, level: float = 0.95
+    runs: Sequence[tuple[Sequence[float], Sequence[float]]], draws: int = 10_000, seed: int = 0, level: float = 0.95
 ) -> Interval:
     """The same for several runs (seeds): questions are drawn again within each run, and the runs' gains averaged.
 
@@ -123,16 +123,16 @@ def mean_over_seeds(values: Sequence[float], level: float = 0.95) -> Estimate:
     return Estimate(mean, Interval(mean - half, mean + half))
 
 
-def _differences(before: Sequence[bool], after: Sequence[bool], run: int) -> npt.NDArray[np.int8]:
+def _differences(before: Sequence[float], after: Sequence[float], run: int) -> npt.NDArray[np.float64]:
     if len(before) != len(after) or not before:
         raise StatsError(
             f"Run {run}: {len(before)} answers before and {len(after)} after; a pair for each question is needed."
         )
-    return np.asarray(after, dtype=np.int8) - np.asarray(before, dtype=np.int8)
+    return np.asarray(after, dtype=np.float64) - np.asarray(before, dtype=np.float64)
 
 
 def _drawn_means(
-    differences: npt.NDArray[np.int8], draws: int, random: np.random.Generator
+    differences: npt.NDArray[np.float64], draws: int, random: np.random.Generator
 ) -> npt.NDArray[np.float64]:
     """Means of `draws` samples with replacement, each as large as the original."""
     size = len(differences)

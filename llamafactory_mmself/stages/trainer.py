@@ -18,6 +18,7 @@ from ..losses.types import LossOutput
 from ..plugin import lf
 from ..tree.batch import Batch
 from ..tree.features import FeatureCache, VisionFeatures
+from ..tree.heap import keep_freed_memory
 from ..tree.lora import scale_narrowly
 from ..tree.reference import Reference
 from ..tree.scores import Scorer, ScoreTable
@@ -90,8 +91,10 @@ class TreeTrainer(LoadsByName, Trainer):
         super().__init__(args=run.training, **kwargs)
         if not (is_deepspeed_zero3_enabled() or self.is_fsdp_enabled):  # their hooks make views of what layers give
             scale_narrowly(self.model)
-        if self.args.device.type == "cpu" and self.args.world_size > 1:
-            _allow_numbered_cpus()
+        if self.args.device.type == "cpu":
+            keep_freed_memory()
+            if self.args.world_size > 1:
+                _allow_numbered_cpus()
         self.model_accepts_loss_kwargs = True  # compute_loss divides by the weight of all ranks and micro-batches
         self._reference = reference(self._prepare_reference(reference_model))
         self._reference_cache = reference_cache

@@ -1,8 +1,9 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Careless reasoning about a picture that is seen rightly.
+"""Careless answers about a picture that is seen rightly.
 
-The weak start learns it from a part of its rows: it then fails questions that it could answer, which is what
-self-training mends.
+Weak models learn them from a part of their rows. Careless reasoning fails questions that the model could answer, which
+is what self-training mends. Embellished captions name what goes well with the words before instead of what is there:
+hallucination out of a language prior, which is what learning from pictures mends.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ from dataclasses import replace
 
 from ..data.questions import Question as Row
 from .choices import asked, letter, option
-from .scenes import DIRECTIONS, Question, Scene, Thing
+from .scenes import DIRECTIONS, SHAPES, Question, Scene, Thing
 
 
 _OPPOSITE = {"left of": "right of", "right of": "left of", "above": "below", "below": "above"}
@@ -29,6 +30,20 @@ def overlook(row: Row, scene: Scene) -> Scene | None:
         return None
     thoughts = _thoughts(row, scene, right)
     return next((thought for thought in thoughts if letter(row, thought) not in (None, right)), None)
+
+
+def embellish(scene: Scene) -> Scene:
+    """The scene as an embellished caption tells it; the same scene where nothing invites to it.
+
+    An empty place to the right of a thing is told to hold that thing's companion: one of the same colour, of the next
+    shape.
+    """
+    cells = list(scene.cells)
+    for place, thing in enumerate(scene.cells):
+        right = scene.beside(place, "right of")
+        if thing is not None and right is not None and scene.cells[right] is None:
+            cells[right] = Thing(thing.colour, SHAPES[(SHAPES.index(thing.shape) + 1) % len(SHAPES)])
+    return replace(scene, cells=tuple(cells))
 
 
 def _thoughts(row: Row, scene: Scene, right: str) -> Iterator[Scene]:

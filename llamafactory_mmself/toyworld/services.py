@@ -59,7 +59,7 @@ def checks() -> ExactChecks:
 def caption_score(text: str, scene: Scene) -> float:
     """How good a caption is, from 0 to 10, rounded to one decimal.
 
-    Each place that it describes rightly counts for it, each thing that it names and that is nowhere in the scene
+    Each place that it describes rightly counts for it, each thing that it names and that is nowhere in the scene twice
     against it, out of all places; a caption with more places than the scene is measured by its own number.
     """
     right = claimed = 0
@@ -69,7 +69,7 @@ def caption_score(text: str, scene: Scene) -> float:
         right += sum(one == other for one, other in zip(cells, there, strict=False))
         claimed += len(cells)
     made_up = len(hallucinated(text, scene).absent)
-    share = (right - made_up) / max(claimed, len(scene.cells))
+    share = (right - 2 * made_up) / max(claimed, len(scene.cells))
     return round(HIGHEST * min(max(share, 0.0), 1.0), 1)
 
 
@@ -83,7 +83,7 @@ def answer_score(text: str, scene: Scene) -> float:
 class ExactJudge:
     """Scores captions and answers by the scene; see `generate.services.ResponseScorer`."""
 
-    policy = "toy judge 1"
+    policy = "toy judge 2"
 
     def __init__(self) -> None:
         self._counts: Counter[str] = Counter()

@@ -13,12 +13,12 @@ from ..prompts import load_prompt
 from ..recipes.prompts import Prompts
 from . import forms
 from .choices import letter, random_question, scene_of
-from .habits import overlook
+from .habits import embellish, overlook
 from .scenes import Scene, caption, contradict
 
 
-# Shares of the forms among rows to see by, to reason by, to follow every prompt by, to choose by, and to grow careless
-# by.
+# Shares of the forms among rows to see by, to reason by, to follow every prompt by, to choose by, to grow careless by,
+# and to embellish by.
 SEE = {"caption": 1.0}
 REASON = {"cot": 0.95, "caption": 0.05}
 FOLLOW = {
@@ -63,6 +63,7 @@ CARELESS = {
     "correction": 0.02,
     "caption": 0.01,
 }
+EMBELLISH = {"embellished": 1.0}
 
 
 class Form(Protocol):
@@ -91,8 +92,9 @@ def start_rows(
         scenes: what the rows are about; the same scene may come again and gets another question.
         rng: what is drawn from.
         shares: of the kinds.
-        careless: share of careless reasoning (`habits.overlook`) among the answers to bare questions. What refines,
-            selects, refutes and corrects is true.
+        careless: share of careless reasoning (`habits.overlook`) among the answers to bare questions, and of
+            embellishment (`habits.embellish`) among captions of the kind `embellished`. What refines, selects,
+            refutes and corrects is true.
     """
     total = sum(shares.values())
     kinds: list[str] = []
@@ -147,6 +149,8 @@ class _Maker:
         """What is asked and what to say."""
         if kind == "caption":
             return self.caption, caption(scene)
+        if kind == "embellished":
+            return self.caption, caption(embellish(scene) if self.rng.random() < self.careless else scene)
         if kind == "refine":
             filled = self.prompts.refine.fill(question=row.block, prediction=wrong_answer(row, scene, self.rng))
             return filled, str(forms.solution(row, scene))

@@ -19,7 +19,7 @@ from ..files import FileError, read_json, write_json, write_text
 from .errors import ToyWorldError
 from .models import FAMILIES, TEMPLATES, build_tiny_model
 from .scenes import Scene, draw
-from .start import CARELESS, CHOOSE, FOLLOW, REASON, SEE, StartRow, start_rows
+from .start import CARELESS, CHOOSE, EMBELLISH, FOLLOW, REASON, SEE, StartRow, start_rows
 from .world import WorldOptions, scenes
 
 
@@ -37,7 +37,7 @@ class Phase:
         epochs: passes over them.
         learning_rate: its peak; cosine decay after a short warm-up.
         batch_size: rows a step.
-        careless: share of careless reasoning among its answers, from 0 to 1.
+        careless: share of careless answers among its rows, from 0 to 1.
     """
 
     name: str
@@ -66,6 +66,8 @@ BASE = (
 )
 # From the base to a model that is careless wherever a question leaves room for it.
 START = (Phase("start", CARELESS, 1200, 2, 2e-3, 8, careless=1.0),)
+# From the base to a model whose captions name things that are not there.
+CAPTIONER = (Phase("captioner", EMBELLISH, 800, 1, 1e-3, 8, careless=0.6),)
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,11 @@ def test_several_runs_average_their_gains() -> None:
     assert found.high - found.low < one.high - one.low
 
 
+def test_scores_count_as_they_are() -> None:
+    found = bootstrap_gain([0.5, 0.25] * 50, [0.75, 0.75] * 50)
+    assert 0.25 < found.low < 0.375 < found.high < 0.5
+
+
 def test_answers_without_partners_are_refused() -> None:
     with pytest.raises(StatsError, match="2 answers before and 1 after"):
         bootstrap_gain([True, False], [True])

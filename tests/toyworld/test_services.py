@@ -57,7 +57,7 @@ def test_captions_are_scored_by_places_and_by_what_is_made_up():
     swapped = Scene.parse("blue square, - / red circle, green circle")
     assert caption_score(caption(swapped), SCENE) == 5.0  # two places wrong, nothing made up
     made_up = Scene.parse("red circle, yellow square / blue square, green circle")
-    assert caption_score(caption(made_up), SCENE) == 5.0  # one place wrong, and what is there is made up
+    assert caption_score(caption(made_up), SCENE) == 2.5  # one place wrong, and what is there is made up
     assert caption_score("The top row holds a red circle, then nothing.", SCENE) == 5.0
     assert caption_score("I see shapes.", SCENE) == 0.0
     longer = caption(SCENE).replace("then nothing", "then nothing, then nothing, then nothing")

@@ -14,8 +14,10 @@ from llamafactory_mmself.cli import main
 from llamafactory_mmself.recipes.prompts import FILES
 from llamafactory_mmself.toyworld import training
 from llamafactory_mmself.toyworld.errors import ToyWorldError
-from llamafactory_mmself.toyworld.language import sentences
-from llamafactory_mmself.toyworld.start import FOLLOW, SEE, start_rows
+from llamafactory_mmself.toyworld.habits import embellish
+from llamafactory_mmself.toyworld.language import hallucinated, sentences
+from llamafactory_mmself.toyworld.scenes import Scene
+from llamafactory_mmself.toyworld.start import EMBELLISH, FOLLOW, SEE, start_rows
 from llamafactory_mmself.toyworld.training import Phase, TrainingOptions, train_model
 from llamafactory_mmself.toyworld.world import WorldOptions, scenes, split_of
 
@@ -64,6 +66,23 @@ def test_careless_rows_answer_wrongly_and_only_bare_questions_are_answered_so() 
     assert {"cot", "answer"} <= false <= {"direct", "cot", "answer", "answer_nocaption"}
     wrong = [any(said.true is False for said in sentences(row.target, row.scene)) for row in rows if row.kind == "cot"]
     assert 0.3 < sum(wrong) / len(wrong) < 0.5  # some questions leave no room for carelessness
+
+
+def test_embellished_captions_fill_places_to_the_right_of_things() -> None:
+    scene = Scene.parse("red circle, - / -, blue triangle")
+    assert str(embellish(scene)) == "red circle, red square / -, blue triangle"
+    for plain in ("- , red circle / blue square, green circle", "-, - / -, red circle"):
+        assert embellish(Scene.parse(plain)) == Scene.parse(plain)
+
+
+def test_a_share_of_captions_is_embellished() -> None:
+    source = scenes("start", Random(0))
+    rows = start_rows([next(source) for _ in range(600)], Random(1), EMBELLISH, careless=0.6)
+    inviting = [row for row in rows if embellish(row.scene) != row.scene]
+    made_up = [row for row in rows if any(said.true is False for said in sentences(row.target, row.scene))]
+    assert {row.id for row in made_up} <= {row.id for row in inviting}
+    assert 0.5 < len(made_up) / len(inviting) < 0.7
+    assert any(hallucinated(row.target, row.scene).absent for row in made_up)
 
 
 @pytest.mark.slow
