@@ -2,6 +2,8 @@
 #   make demo      install into .venv, and two rounds of self-training on the toy world
 #   make install   install into .venv only
 #   make test      run the tests          make quality   check style and types
+#   make docs      build the site in build/site, its page of arguments anew
+#   make audit     ask a public database for known weaknesses of the pinned releases
 #   make test-vllm run the tests of the vllm engine, in an environment of their own beside .venv
 #   make test-vllm-online  train while vLLM samples, in the same environment
 #   make test-webui  look at LlamaBoard's pages with Chromium, which is installed where apt may do so
@@ -36,7 +38,7 @@ DEMO := runs/toy
 export PATH := $(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: demo install test test-webui browser test-vllm test-vllm-online test-lmms-eval style quality bench clean
+.PHONY: audit docs demo install test test-webui browser test-vllm test-vllm-online test-lmms-eval style quality bench clean
 .DEFAULT_GOAL := demo
 
 # One thread is as fast as two for so small a model.
@@ -84,11 +86,25 @@ quality: $(VENV)/.installed-dev
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+docs: $(VENV)/.installed-dev
+	$(BIN)/python docs/generate.py
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
+	@echo "build/site/index.html"
+
+# Asks a public database; where there is no network it fails and says so.
+audit: $(VENV)/.installed-dev
+	$(PIP) install pip-audit
+	$(BIN)/python -m pip_audit --disable-pip --no-deps --requirement $(CONSTRAINTS)
+
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/startup.py
 	$(BIN)/python benchmarks/sampling.py
 	$(BIN)/python benchmarks/training_steps.py
 	$(BIN)/python benchmarks/self_training.py
+	$(BIN)/python benchmarks/sentence_feedback.py
+	$(BIN)/python benchmarks/hallucination.py
+	$(BIN)/python benchmarks/online_overlap.py
+	$(BIN)/python benchmarks/self_correction.py
 
 clean:
 	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis

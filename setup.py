@@ -45,10 +45,13 @@ EXTRAS_REQUIRE = {
     "ray": ["ray[data]>=2.54,<3"],
     "serve": ["diffusers>=0.42,<1", "fastapi", "uvicorn"],
     "eval": ["nltk>=3.9,<4", "spacy>=3.8,<3.9"],
+    "docs": ["mkdocs>=1.6,<2", "mkdocs-material>=9.6,<10"],
     "dev": [
         "build>=1.2",
         "diffusers>=0.42,<1",
         "hypothesis>=6.100",
+        "mkdocs>=1.6,<2",
+        "mkdocs-material>=9.6,<10",
         "mypy>=2.4,<3",
         "playwright>=1.65,<2",
         "pytest>=9,<10",
