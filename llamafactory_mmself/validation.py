@@ -20,7 +20,7 @@ def validate_name(name: str, dataset_dir: Path, media_dir: Path, *, media: bool,
 
 
 def validate_config(config: Path, *, media: bool, progress: bool) -> list[Report]:
-    """Checks all data sets of a training YAML as its stage would see them, tokens included.
+    """Checks all data sets of a training YAML as its stage would see them; of preference rows the tokens, too.
 
     Raises:
         ValueError: if the YAML itself is wrong, or its stage is a stock one.
@@ -42,8 +42,14 @@ def validate_config(config: Path, *, media: bool, progress: bool) -> list[Report
             f"{config} runs LLaMA-Factory's own stage `{finetuning_args.stage}`; this checks plugin stages."
         )
     stage = load_stage(finetuning_args.plugin_stage)
+    dataset_dir, media_dir = Path(data_args.dataset_dir), Path(data_args.media_dir)
+    names = [*(data_args.dataset or []), *(data_args.eval_dataset or [])]
+    schemas = read_dataset_info(dataset_dir, names)
     if not isinstance(stage, TreeStage):
-        raise ValueError(f"Stage `{stage.name}` does not read preference rows.")
+        return [
+            validate_dataset(schema, dataset_dir, media_dir, check_media=media, progress=progress)
+            for schema in schemas.values()
+        ]
     run = RunArguments(model_args, data_args, training_args, finetuning_args, finetuning_args.stage_args)
 
     modules = lf.load_tokenizer(model_args)
@@ -54,8 +60,6 @@ def validate_config(config: Path, *, media: bool, progress: bool) -> list[Report
     def encode(row: PreferenceRow) -> list[Fault]:
         return stage.encode(row, encoder)[1]
 
-    dataset_dir, media_dir = Path(data_args.dataset_dir), Path(data_args.media_dir)
-    names = [*(data_args.dataset or []), *(data_args.eval_dataset or [])]
     return [
         validate_dataset(
             stage.schema(schema, run),
@@ -66,5 +70,5 @@ def validate_config(config: Path, *, media: bool, progress: bool) -> list[Report
             encode=encode,
             progress=progress,
         )
-        for schema in read_dataset_info(dataset_dir, names).values()
+        for schema in schemas.values()
     ]

@@ -14,7 +14,7 @@ from typing import Any
 # In the order of `mmself --help`.
 COMMANDS = (
     *("train", "loop", "report", "sample", "build", "select", "correct", "eval"),
-    *("serve", "data", "toy", "validate", "doctor"),
+    *("serve", "data", "imports", "toy", "validate", "doctor"),
 )
 
 

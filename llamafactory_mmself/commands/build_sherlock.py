@@ -17,6 +17,7 @@ from .sample import add_engine, engine_config, engine_file, prompt_files, token_
 
 
 if TYPE_CHECKING:
+    from ..data.answers import PrefixReading
     from ..recipes.sherlock_options import SherlockOptions
     from ..recipes.sherlock_pairs import Begun, Better
 
@@ -290,22 +291,35 @@ def _candidates(arguments: argparse.Namespace) -> int:
 
 
 def _import(arguments: argparse.Namespace) -> int:
+    places = (arguments.data, arguments.out, arguments.name)
+    return import_rows(*places, arguments.media_dir, arguments.reading, arguments.register)
+
+
+def import_rows(
+    data: Path,
+    out: Path,
+    name: str,
+    media_dir: Path | None,
+    reading: PrefixReading | None,
+    register: Path | None = None,
+) -> int:
+    """Reads published preference rows, writes them as a data set, and tells how they were read."""
     from ..data.faults import format_table
     from ..recipes.sherlock_import import read_published
     from ..recipes.sherlock_pairs import write_pairs
 
-    found = read_published(arguments.data, media_dir=arguments.media_dir, reading=arguments.reading)
+    found = read_published(data, media_dir=media_dir, reading=reading)
     meaning = {"full": "whole, prefix included", "suffix": "what follows the prefix"}
-    reading = meaning.get(str(found.reading), "whole: no row has a prefix")
+    read_as = meaning.get(str(found.reading), "whole: no row has a prefix")
     shown = ", ".join(f"{count} rows show {name}" for name, count in found.votes.items())
-    print(f"{arguments.data}: responses read as {reading}" + (f" ({shown})" if shown else ""))
+    print(f"{data}: responses read as {read_as}" + (f" ({shown})" if shown else ""))
     if found.shared:
         print(f"rows whose two responses share one prefix: {found.shared}")
     if found.unweighted:
         print(f"rows without `weights`: {found.unweighted}; train with `static_weight`")
     if found.faults:
         print(format_table(found.faults), file=sys.stderr)
-    path = write_pairs(arguments.out, arguments.name, found.rows, register=arguments.register)
+    path = write_pairs(out, name, found.rows, register=register)
     return _tell(path, len(found.rows), {})
 
 

@@ -11,6 +11,7 @@ from .images import check_images
 from .read import RowReader
 from .rows import PreferenceRow
 from .schema import DatasetSchema
+from .supervised import SupervisedReader
 from .terminal import count, table
 
 
@@ -69,7 +70,8 @@ def validate_dataset(
 ) -> Report:
     """Checks the structure of every row, then its media files, then whether it can be encoded.
 
-    Each check only sees rows that passed the ones before it.
+    Rows of a data set with `ranking` hold a chosen and a rejected answer; those of one without, that names no column
+    `chosen`, end with one answer. Each check only sees rows that passed the ones before it.
 
     Args:
         schema: The data set.
@@ -90,7 +92,8 @@ def validate_dataset(
     faults: list[Fault] = []
     number = 0
     try:
-        reader = RowReader(schema, dataset_dir, media_dir)
+        supervised = not schema.ranking and "chosen" not in schema.declared
+        reader = (SupervisedReader if supervised else RowReader)(schema, dataset_dir, media_dir)
         for row, found in _with_bar(reader, "Reading rows", progress):
             number = reader.number
             faults += found

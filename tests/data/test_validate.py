@@ -62,6 +62,39 @@ def test_required_columns(check, make_row, name, given):
     assert report.good == 1
 
 
+def supervised(*turns, **row):
+    speakers = ("human", "gpt") * len(turns)
+    messages = [{"from": who, "value": text} for who, text in zip(speakers, turns, strict=False)]
+    return {"conversations": messages, **row}
+
+
+SUPERVISED = {"ranking": False, "columns": {"messages": "conversations", "images": "images"}}
+
+
+def test_supervised_rows_end_with_an_answer(check):
+    good = supervised("<image>What?", "Red.", "Sure?", "Yes.", images=["red.png"])
+    rows = [
+        good,
+        supervised("What?"),
+        supervised("What?", ""),
+        supervised("<image>What?", "Red.", images=[]),
+        supervised("<image>What?", "Red.", images=["gone.png"]),
+    ]
+    report = check(rows, entry=SUPERVISED)
+    assert (report.rows, report.good) == (5, 1)
+    assert {fault.row for fault in report.faults} == {2, 3, 4, 5}
+    assert {"empty-answer", "placeholder-count", "media-missing"} <= set(codes(report))
+    fields = {fault.field for fault in report.faults if fault.row == 3}
+    assert fields == {"conversations[-1]"}
+    assert not any("(none)" in str(fault.to_dict()) for fault in report.faults)
+
+
+def test_supervised_rows_of_alpaca(check):
+    entry = {"ranking": False, "formatting": "alpaca", "columns": {"prompt": "instruction", "response": "output"}}
+    report = check([{"instruction": "What?", "output": "Red."}, {"instruction": "What?", "output": ""}], entry=entry)
+    assert (report.good, codes(report), report.faults[0].field) == (1, ["empty-answer"], "output")
+
+
 def test_an_unknown_requirement_is_refused(check):
     with pytest.raises(ValueError, match="Cannot require"):
         check(require=frozenset({"weight"}))
