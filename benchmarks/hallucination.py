@@ -1,8 +1,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures on the toy world what OViP, online and offline, and GRPO do to a captioner that names what is not there.
 
-For each seed a world is drawn, a weak captioner is started (`mmself toy data`, `captioner`), and its own pairs are built
-once (`mmself build ovip`). Each variant is then a run of stage `mdpo` on `examples/mdpo/online_orm_toy.yaml` or
+For each seed a world is drawn, a weak captioner is started (`mmself toy data`, `captioner`), and its own pairs are
+built once (`mmself build ovip`). Each variant is then a run of stage `mdpo` on `examples/mdpo/online_orm_toy.yaml` or
 `grpo_toy.yaml` with some values changed: with as many updates of as many pairs, from the same prompts. The world's
 exact judge, describer and painter are the services. Figures are those of greedy captions of held-out scenes that
 nothing was tuned on; gains are paired over these. What was finished before is kept. A JSON with all of it and a table
@@ -46,8 +46,8 @@ GAINS = {"start": "start", "offline": "OViP offline"}
 REPORT = Report(
     "hallucination",
     "Hallucination in captions of the toy world",
-    "CHAIR: things named that are not there, of all that are named; captions with one: CHAIRs. Coverage: things named, "
-    "of those that are there. Reward: the judge's mean score, 0 to 10.",
+    "CHAIR: things named that are not there, of all that are named; CHAIRs: captions with one. Coverage: things named, "
+    "of those there. Reward: the judge's mean score, 0 to 10.",
     (
         "variant",
         "seeds",
@@ -62,8 +62,8 @@ REPORT = Report(
         "CHAIR − offline",
     ),
     left=2,
-    about="Greedy captions of {questions} held-out scenes of all seeds together, in percent. In brackets: 95 % intervals of "
-    "a bootstrap that is paired over scenes.",
+    about="Greedy captions of {questions} held-out scenes, all seeds together, in percent. In brackets: 95 % intervals "
+    "of a bootstrap that is paired over scenes.",
 )
 
 

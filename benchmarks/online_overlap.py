@@ -5,7 +5,8 @@ A weak captioner of the toy world trains with `examples/mdpo/online_orm_toy.yaml
 once with all phases in turn (`rollout_sync`), once ahead of training, by turns. A step's time is the whole training's
 over its steps. The ratio and where the time went go to `benchmarks/results` as JSON.
 
-    python benchmarks/online_overlap.py [--judge 1] [--describer 1] [--painter 2] [--steps 20] [--rounds 3] [--work DIR]
+    python benchmarks/online_overlap.py [--judge 1] [--describer 1] [--painter 2] [--steps 20] [--rounds 3]
+        [--work DIR]
 """
 
 import argparse

@@ -29,4 +29,4 @@ def keep_freed_memory() -> bool:
     if platform.libc_ver()[0] != "glibc" or any(name in os.environ for name in CHOSEN):
         return False
     mallopt = ctypes.CDLL(None).mallopt
-    return all([mallopt(name, value) == 1 for name, value in _SETTINGS.items()])
+    return all(mallopt(name, value) == 1 for name, value in _SETTINGS.items())

@@ -28,9 +28,8 @@ _KINDS = ("cot", "refine", "select")
 def read_folder(folder: Path, images: Path | None = None) -> Found:
     """Samples and training sets of a run.
 
-    Files of samples become `<name>_<split>_iter<t>`, the newest last, each question's samples behind each other; a
-    question's id is its `index` or the name of its picture, as `mmself data` has it. Training files become data sets of
-    their own names.
+    Files of samples become `<name>_<split>_iter<t>`, in their order; a question's id is its `index` or the name of its
+    picture, as `mmself data` has it. Training files become data sets of their own names.
 
     Args:
         folder: of the run; all folders in it are looked through.

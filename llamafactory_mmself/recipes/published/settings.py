@@ -177,8 +177,8 @@ def ares(flags: Mapping[str, Any]) -> Settings:
         steps = int(found.values.get("gradient_accumulation_steps", 1))
         found.values["gradient_accumulation_steps"] = max(1, round(size * steps / (prompts * samples)))
         found.notes.append(
-            f"rl_batch_size: {size} samples are {prompts} prompt(s) with {samples} samples each, so that a step has as "
-            "many samples as before."
+            f"rl_batch_size: {size} samples are {prompts} prompt(s) with {samples} samples each; a step has as many "
+            "samples as before."
         )
     if str(given.pop("do_sample", "true")).lower() in ("false", "0"):
         found.notes.append("do_sample false means one and the same rationale k times; here sampling is always on.")
