@@ -46,7 +46,7 @@ GAINS = {"start": "start", "offline": "OViP offline"}
 REPORT = Report(
     "hallucination",
     "Hallucination in captions of the toy world",
-    "CHAIR: things named that are not there, of all that are named; CHAIRs: captions with one. Coverage: things named, "
+    "CHAIR: things named that are not there, of all named; CHAIRs: captions with one. Coverage: things named, "
     "of those there. Reward: the judge's mean score, 0 to 10.",
     (
         "variant",
@@ -62,7 +62,7 @@ REPORT = Report(
         "CHAIR − offline",
     ),
     left=2,
-    about="Greedy captions of {questions} held-out scenes, all seeds together, in percent. In brackets: 95 % intervals "
+    about="Greedy captions of {questions} held-out scenes, seeds together, in percent. In brackets: 95 % intervals "
     "of a bootstrap that is paired over scenes.",
 )
 
