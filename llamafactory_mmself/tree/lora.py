@@ -2,8 +2,8 @@
 """LoRA with less memory traffic: scaled where it is `r` wide, and added in place.
 
 PEFT computes `W x + (B A x) s`: behind two products that cost next to nothing it goes three times over tensors as wide
-as the layer, for each layer in forward, in the recomputation of checkpoints and in backward. `W x += B (s A x)` is the
-same, to rounding, and goes over them once.
+as the layer, for each layer in forward, in the recomputation of checkpoints and in backward. `W x += B (s A x)` in one
+product that adds is the same, to rounding, and goes over them once.
 """
 
 from __future__ import annotations
@@ -48,7 +48,14 @@ class NarrowScaling(LoraVariant):
             kwargs: nothing that concerns plain LoRA.
         """
         narrow = module.lora_A[active_adapter](x) * module.scaling[active_adapter]
-        return result.add_(module.lora_B[active_adapter](narrow))
+        widen = module.lora_B[active_adapter]
+        if not result.dtype == narrow.dtype == widen.weight.dtype:  # autocast, which casts modules' inputs
+            return result.add_(widen(narrow))
+        if result.dim() == 2:
+            return result.addmm_(narrow, widen.weight.t())
+        if result.dim() == 3:  # no view of the output: adding in place to a view copies gradients
+            return result.baddbmm_(narrow, widen.weight.t().expand(len(result), -1, -1))
+        return result.add_(widen(narrow))
 
 
 def scale_narrowly(model: nn.Module) -> int:

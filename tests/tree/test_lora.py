@@ -37,12 +37,13 @@ def adapted(how=None, **config):
     return model
 
 
+@pytest.mark.parametrize("shape", [(5,), (3, 5), (2, 3, 5)], ids=str)
 @pytest.mark.parametrize("how", [None, "reentrant", "plain"])
-def test_outputs_and_gradients_stay(how):
+def test_outputs_and_gradients_stay(how, shape):
     plain = adapted(how)
     narrow = copy.deepcopy(plain)
     assert scale_narrowly(narrow) == 2
-    x = torch.randn(3, 5, 6, dtype=torch.float64, requires_grad=True)
+    x = torch.randn(*shape, 6, dtype=torch.float64, requires_grad=True)
     outputs, gradients = [], []
     for model in (plain, narrow):
         output = model(x)
