@@ -72,6 +72,18 @@ def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
         raise FileError(f"{path} cannot be written: {error.strerror or error}.") from error
 
 
+def read_text(path: Path) -> str:
+    """A file's text in UTF-8.
+
+    Raises:
+        FileError: it is not there, cannot be read, or is no such text.
+    """
+    try:
+        return Path(path).read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise FileError(f"{path} cannot be read: {error}") from error
+
+
 def read_json(path: Path) -> Any:
     """Reads one JSON value.
 
@@ -79,9 +91,7 @@ def read_json(path: Path) -> Any:
         FileError: naming file, line and column.
     """
     try:
-        return json.loads(Path(path).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{path} cannot be read: {error}") from error
+        return json.loads(read_text(path))
     except json.JSONDecodeError as error:
         raise FileError(f"{path}, line {error.lineno}, column {error.colno}: {error.msg}.") from error
 
@@ -92,11 +102,7 @@ def read_jsonl(path: Path) -> Iterator[dict[str, Any]]:
     Raises:
         FileError: naming file and line.
     """
-    try:
-        lines = Path(path).read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise FileError(f"{path} cannot be read: {error}") from error
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(read_text(path).split("\n"), start=1):
         if not line.strip():
             continue
         try:

@@ -11,6 +11,7 @@ from PIL import Image
 
 from llamafactory_mmself.cli import main
 from llamafactory_mmself.data.questions import Question, write_questions
+from llamafactory_mmself.files import FileError
 from llamafactory_mmself.generate.jobs import read_samples
 from llamafactory_mmself.generate.teacher import load_teacher
 from llamafactory_mmself.recipes.published import r3v, settings, stl
@@ -106,7 +107,7 @@ def test_what_is_no_yaml_is_refused(tmp_path):
     (tmp_path / "a.yaml").write_text("- 1")
     with pytest.raises(RecipeError, match="keys and values"):
         settings.convert("sherlock", tmp_path / "a.yaml")
-    with pytest.raises(RecipeError, match="cannot be read"):
+    with pytest.raises(FileError, match="cannot be read"):
         settings.convert("sherlock", tmp_path / "b.yaml")
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data.questions import Question
-from ...files import read_json
+from ...files import read_json, read_text
 from ...generate.requests import filled
 from ...prompts import Prompt
 from ..records import RecipeError
@@ -66,7 +66,7 @@ def _number(id: str) -> tuple[int, str]:
 
 
 def _sentences(path: Path) -> list[str]:
-    lines = (line.strip() for line in path.read_text(encoding="utf-8").splitlines())
+    lines = (line.strip() for line in read_text(path).splitlines())
     return [match["text"].strip() for line in lines if (match := _LINE.match(line)) and match["text"].strip()]
 
 
@@ -74,7 +74,7 @@ def _scores(path: Path) -> list[float] | None:
     if not path.is_file():
         return None
     try:
-        return [float(line) for line in path.read_text(encoding="utf-8").split()]
+        return [float(line) for line in read_text(path).split()]
     except ValueError as error:
         raise RecipeError(f"{path}: one number a line is expected ({error}).") from error
 

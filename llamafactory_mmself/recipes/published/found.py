@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from ...data.questions import IMAGE
-from ...files import FileError, read_jsonl, relative
+from ...files import FileError, read_jsonl, read_text, relative
 from ...generate.types import Completion, Sample
 from ..records import RecipeError
 
@@ -77,9 +77,7 @@ def read_rows(path: Path) -> list[dict[str, Any]]:
     Raises:
         FileError: naming the file, and the line or the place that is no object.
     """
-    text = path.read_text(encoding="utf-8") if path.is_file() else None
-    if text is None:
-        raise FileError(f"{path} does not exist.")
+    text = read_text(path)
     if not text.lstrip().startswith("["):
         return list(read_jsonl(path))
     try:

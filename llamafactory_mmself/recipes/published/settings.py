@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from ...files import read_text
 from ..records import RecipeError
 
 
@@ -202,12 +203,9 @@ def convert(system: str, path: Path) -> Settings:
         path: a YAML file if its name ends so, else a script.
 
     Raises:
-        RecipeError: it is neither.
+        RecipeError, FileError: it is neither.
     """
-    try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RecipeError(f"{path} cannot be read: {error.strerror or error}.") from error
+    text = read_text(path)
     if path.suffix not in (".yaml", ".yml"):
         return READERS[system](read_command(text, str(path)))
     try:
