@@ -194,6 +194,15 @@ class TreeArguments(EvalTaskArguments):
             "Default: mmself/ref_logps in the cache of the `datasets` library (HF_DATASETS_CACHE)."
         },
     )
+    kept_layers: int | None = field(
+        default=None,
+        metadata={
+            "help": "With gradient checkpointing: decoder layers, from the last one up, whose activations are kept "
+            "instead of computed again. 0: none, for the least memory. Default: as many as fit into what "
+            "LLaMA-Factory's own stages would take for the same rows, which packed rows and the narrow head leave "
+            "free."
+        },
+    )
     vision_cache_mb: int = field(
         default=0,
         metadata={
@@ -225,6 +234,8 @@ class TreeStage(ABC):
             raise SettingError("`ref_logps: cache` is for training: an evaluation alone looks at each row once.")
         if args.ref_logps == "live" and args.ref_logps_dir is not None:
             raise SettingError("`ref_logps_dir` would do nothing without `ref_logps: cache`. Set both, or neither.")
+        if args.kept_layers is not None and args.kept_layers < 0:
+            raise SettingError(f"kept_layers is a number of layers, 0 or more; it is {args.kept_layers}.")
         if args.vision_cache_mb < 0:
             raise SettingError(f"vision_cache_mb is a size, 0 or more; it is {args.vision_cache_mb}.")
 

@@ -81,7 +81,7 @@ def run_tree_stage(stage: TreeStage, run: RunArguments, callbacks: list[Any]) ->
         check_start(cache, run, model, checkpoint)
     reference_model = load_reference(stage, run, model, cache)
 
-    scorer = PackedScorer()
+    scorer = PackedScorer(run.stage.kept_layers)
     trainer = TreeTrainer(
         stage=stage,
         run=run,

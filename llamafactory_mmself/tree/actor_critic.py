@@ -47,6 +47,7 @@ class ActorCriticScorer(PackedScorer):
         entropy_gradient: whether gradients flow through entropies; otherwise they are there to be looked at.
         detach_critic: whether the critic leaves the trunk alone.
         critic_apart: whether the critic has a pass of its own, see `critic_alone`; others give no values then.
+        kept_layers: see `DenseScorer`.
 
     Attributes:
         keep_states: while True, states of the scored tokens are kept in `states`, for the training of a critic: with
@@ -54,9 +55,14 @@ class ActorCriticScorer(PackedScorer):
     """
 
     def __init__(
-        self, *, entropy_gradient: bool = False, detach_critic: bool = False, critic_apart: bool = False
+        self,
+        *,
+        entropy_gradient: bool = False,
+        detach_critic: bool = False,
+        critic_apart: bool = False,
+        kept_layers: int | None = None,
     ) -> None:
-        super().__init__()
+        super().__init__(kept_layers)
         self._entropy_gradient = entropy_gradient
         self._detach_critic = detach_critic
         self._critic_apart = critic_apart

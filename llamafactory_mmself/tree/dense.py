@@ -10,25 +10,31 @@ from torch import Tensor, nn
 
 from .batch import Batch
 from .head import Readout, scoring_head
-from .last_layer import thrifty_last_layer
+from .keeping import layers_to_keep
+from .last_layer import last_layer, thrifty_last_layers
 from .scores import Scores, ScoreTable
 from .unwrap import bare_model
 from .vision import shared_features
 
 
 #: Parts of a batch that are not for the model.
-_OURS = frozenset({"valid", "samples", "score", "roles", "side", "shared"})
+_OURS = frozenset({"valid", "samples", "score", "roles", "side", "shared", "dense_tokens"})
 
 
 class DenseScorer:
     """Scores a dense batch with one forward of the wrapped model.
+
+    Args:
+        kept_layers: layers, from the last one up, whose activations are kept where the others are checkpointed; None
+            for as many as `keeping` has room for.
 
     Raises:
         RuntimeError: if the model changes the head's output after the head (soft-capped or scaled logits), so that
             what comes back are not log-probs.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, kept_layers: int | None = None) -> None:
+        self._kept_layers = kept_layers
         self._verified = False
 
     def __call__(self, model: nn.Module, batch: Batch) -> ScoreTable:
@@ -39,7 +45,7 @@ class DenseScorer:
         inputs = self.inputs(bare, batch)
         with (
             shared_features(bare, batch.get("shared")),
-            thrifty_last_layer(bare, score["rows"], score["positions"]),
+            thrifty_last_layers(bare, score["rows"], score["positions"], self._kept(bare, batch)),
             scoring_head(head, score["rows"], score["positions"], score["targets"], vocab, self.readout(bare)) as seen,
         ):
             found = model(**inputs, use_cache=False, return_dict=True).logits
@@ -61,6 +67,19 @@ class DenseScorer:
     def inputs(self, bare: nn.Module, batch: Batch) -> Batch:
         """What the model's forward gets of a batch."""
         return {name: value for name, value in batch.items() if name not in _OURS}
+
+    def _kept(self, bare: Any, batch: Batch) -> int:
+        if self._kept_layers is not None or last_layer(bare) is None:
+            return self._kept_layers or 0
+        ids, device = batch["input_ids"], bare.device.type
+        dtype = torch.float32 if torch.is_autocast_enabled(device) else bare.dtype
+        return layers_to_keep(
+            bare.config.get_text_config(),
+            dtype,
+            tokens=ids.numel(),
+            dense_tokens=batch.get("dense_tokens", ids.numel()),
+            scored=len(batch["score"]["targets"]),
+        )
 
     def _verify(self, bare: nn.Module, returned: Tensor, computed: Tensor) -> None:
         """Once: what the model hands back is what its head computed."""

@@ -92,8 +92,9 @@ def _preorder(tree: SampleTree) -> list[int]:
 class PackedCollator:
     """Lays each tree out as one row.
 
-    The batch is that of `DenseCollator`, with `subtree_ends` [n, t] in place of `attention_mask` (see `attention`) and
-    with `position_ids` for every family: a token has the position that it has in the dense rows it is part of.
+    The batch is that of `DenseCollator`, with `subtree_ends` [n, t] in place of `attention_mask` (see `attention`),
+    with `position_ids` for every family: a token has the position that it has in the dense rows it is part of; and
+    with `dense_tokens`, the number of tokens that the dense batch would have.
 
     Args:
         dense: the collator of the same model; it gives positions and opens pictures.
@@ -119,6 +120,8 @@ class PackedCollator:
         batch["subtree_ends"] = torch.stack([_ends(item.ends, length) for item in packed])
         batch |= self.dense.media(rows, length)
         batch["position_ids"] = self._positions(trees, paths, rows, batch)
+        dense, _ = dense_rows(trees)
+        batch["dense_tokens"] = len(dense) * padded(max(len(row.ids) for row in dense), self.dense.pad_to_multiple_of)
         return batch | scored_tokens(trees, paths)
 
     def _positions(self, trees: Sequence[SampleTree], paths: Paths, packed: Sequence[Row], batch: Batch) -> Tensor:

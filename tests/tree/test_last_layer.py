@@ -3,13 +3,15 @@
 
 import copy
 from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import torch
 
 from llamafactory_mmself.tree import dense
 from llamafactory_mmself.tree.dense import DenseScorer
-from llamafactory_mmself.tree.last_layer import last_layer, thrifty_last_layer
+from llamafactory_mmself.tree.keeping import layers_to_keep
+from llamafactory_mmself.tree.last_layer import last_layer, thrifty_last_layers
 from tests.tree.conftest import cast
 from tests.tree.test_packed import PACKED_FAMILIES, checkpointing, gradients
 
@@ -32,7 +34,7 @@ def test_nothing_changes(known, reentrant, monkeypatch):
     with nullcontext() if reentrant is None else checkpointing(model, reentrant):
         table = DenseScorer()(model, batch)
         found = gradients(model, table)
-        monkeypatch.setattr(dense, "thrifty_last_layer", whole)
+        monkeypatch.setattr(dense, "thrifty_last_layers", whole)
         expected_table = DenseScorer()(model, batch)
         expected = gradients(model, expected_table)
     for role, scores in expected_table.items():
@@ -75,20 +77,47 @@ def test_the_last_layer_is_not_computed_again(known):
     for number in (0, len(layers) - 1):
         layers[number].self_attn.register_forward_pre_hook(lambda module, inputs, number=number: calls.append(number))
     with checkpointing(model, False):
-        gradients(model, DenseScorer()(model, known.batch(known.trees("dpo"))))
+        gradients(model, DenseScorer(1)(model, known.batch(known.trees("dpo"))))
         assert layers[-1].gradient_checkpointing
-    assert calls == [0, len(layers) - 1, 0]
+        assert calls == [0, len(layers) - 1, 0]
+        calls.clear()
+        gradients(model, DenseScorer(0)(model, known.batch(known.trees("dpo"))))
+        assert sorted(calls) == [0, 0, len(layers) - 1, len(layers) - 1]
+        calls.clear()
+        gradients(model, DenseScorer(99)(model, known.batch(known.trees("dpo"))))
+        assert calls == [0, len(layers) - 1]
+
+
+def test_what_is_spared_is_what_is_kept():
+    """By hand: 10 tokens instead of 20, 4 layers of 8 states and 16 inner ones, 100 words, in fp32."""
+    config = SimpleNamespace(
+        num_hidden_layers=4,
+        hidden_size=8,
+        intermediate_size=16,
+        num_attention_heads=2,
+        num_key_value_heads=1,
+        vocab_size=100,
+        head_dim=None,
+    )
+    inside, between, words = 4 * (6 * 8 + 2 * 8 + 2 * 4 + 4 * 16), 4 * 4 * 8, 8 * 100
+    room = 20 * (inside + between + words) - 10 * between - 5 * words
+    found = layers_to_keep(config, torch.float32, tokens=10, dense_tokens=20, scored=5)
+    assert found == min(4, room // (10 * inside)) == 4
+    # without words to spare: two layers of half the tokens
+    config.vocab_size = 0
+    assert layers_to_keep(config, torch.float32, tokens=10, dense_tokens=20, scored=5) == 2
+    assert layers_to_keep(config, torch.float32, tokens=20, dense_tokens=20, scored=5) == 1
 
 
 def test_everything_is_put_back(known):
     layer = last_layer(known.model)
     rows = positions = torch.zeros(1, dtype=torch.long)
-    with pytest.raises(KeyError), thrifty_last_layer(known.model, rows, positions):
+    with pytest.raises(KeyError), thrifty_last_layers(known.model, rows, positions):
         assert "forward" in vars(layer.mlp)
         raise KeyError
     assert "forward" not in vars(layer.mlp)
     layer.mlp.forward = patched = layer.mlp.forward
-    with thrifty_last_layer(known.model, rows, positions):
+    with thrifty_last_layers(known.model, rows, positions):
         assert layer.mlp.forward is not patched
     assert layer.mlp.forward is patched
     del layer.mlp.forward

@@ -63,6 +63,7 @@ def run_ares_ppo(stage: AresPPOStage, run: RunArguments, callbacks: list[Any]) -
         entropy_gradient=args.entropy_coef > 0,
         detach_critic=args.critic == "head",
         critic_apart=args.critic == "adapter",
+        kept_layers=args.kept_layers,
     )
     shape = run_shape(run, len(asked))
     checkpoint = complete_checkpoint(run.training.resume_from_checkpoint, run.training.output_dir)

@@ -68,7 +68,7 @@ def run_online(stage: MDPOStage, run: RunArguments, callbacks: list[Any]) -> Non
     dense = DenseCollator(lf.family(template, tokenizer, processor, bare_model(model)), tokenizer.pad_token_id)
     collator = StageCollator(stage, run, lf.rejected_crop(template.mm_plugin), dense)
     rows = RowMaker(order, encoder, run.stage)
-    scorer = PackedScorer()
+    scorer = PackedScorer(run.stage.kept_layers)
     plan = run_plan(run, len(prompts))
     checkpoint = complete_checkpoint(run.training.resume_from_checkpoint, run.training.output_dir)
     stops = PromptEncoder(encoder, tuple(sorted(template.get_stop_token_ids(tokenizer))))
