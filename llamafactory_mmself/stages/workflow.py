@@ -81,7 +81,7 @@ def run_tree_stage(stage: TreeStage, run: RunArguments, callbacks: list[Any]) ->
         check_start(cache, run, model, checkpoint)
     reference_model = load_reference(stage, run, model, cache)
 
-    scorer = PackedScorer(run.stage.kept_layers)
+    scorer = PackedScorer(kept_layers(run))
     trainer = TreeTrainer(
         stage=stage,
         run=run,
@@ -108,6 +108,19 @@ def run_tree_stage(stage: TreeStage, run: RunArguments, callbacks: list[Any]) ->
         trainer.log_metrics("eval", metrics)
         trainer.save_metrics("eval", metrics)
     lf.create_modelcard_and_push(trainer, run.model, run.data, run.training, run.finetuning)
+
+
+def kept_layers(run: RunArguments) -> int | None:
+    """What the run's scorer is told; see `DenseScorer`.
+
+    By default a scorer decides by the tokens of its batch. Where layers are gathered from all ranks when they are
+    computed, ranks have to compute the same ones, whatever their batches: one layer is kept then.
+    """
+    sharded = is_deepspeed_zero3_enabled() or run.training.fsdp or is_fsdp_enabled()
+    if run.stage.kept_layers is None and sharded:
+        return 1
+    count: int | None = run.stage.kept_layers
+    return count
 
 
 def check_reference(stage: TreeStage, run: RunArguments) -> None:

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from .batch import Batch
 from .head import Readout, scoring_head
-from .keeping import layers_to_keep
+from .keeping import layers_to_keep, room_on
 from .last_layer import last_layer, thrifty_last_layers
 from .scores import Scores, ScoreTable
 from .unwrap import bare_model
@@ -69,16 +69,19 @@ class DenseScorer:
         return {name: value for name, value in batch.items() if name not in _OURS}
 
     def _kept(self, bare: Any, batch: Batch) -> int:
-        if self._kept_layers is not None or last_layer(bare) is None:
-            return self._kept_layers or 0
-        ids, device = batch["input_ids"], bare.device.type
-        dtype = torch.float32 if torch.is_autocast_enabled(device) else bare.dtype
+        if self._kept_layers is not None:
+            return self._kept_layers
+        if not torch.is_grad_enabled() or last_layer(bare) is None:
+            return 1
+        ids = batch["input_ids"]
+        dtype = torch.float32 if torch.is_autocast_enabled(bare.device.type) else bare.dtype
         return layers_to_keep(
             bare.config.get_text_config(),
             dtype,
             tokens=ids.numel(),
             dense_tokens=batch.get("dense_tokens", ids.numel()),
             scored=len(batch["score"]["targets"]),
+            room=room_on(bare.device, bare),
         )
 
     def _verify(self, bare: nn.Module, returned: Tensor, computed: Tensor) -> None:

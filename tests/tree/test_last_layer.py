@@ -107,6 +107,10 @@ def test_what_is_spared_is_what_is_kept():
     config.vocab_size = 0
     assert layers_to_keep(config, torch.float32, tokens=10, dense_tokens=20, scored=5) == 2
     assert layers_to_keep(config, torch.float32, tokens=20, dense_tokens=20, scored=5) == 1
+    # and where there is little room, what fits; the last layer's is always kept
+    config.vocab_size = 100
+    for layers, room in ((3, 3 * 10 * inside), (1, 0), (1, -1)):
+        assert layers_to_keep(config, torch.float32, tokens=10, dense_tokens=20, scored=5, room=room) == layers
 
 
 def test_everything_is_put_back(known):
