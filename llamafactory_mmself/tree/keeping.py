@@ -4,8 +4,8 @@
 Gradient checkpointing buys memory with a second forward. A step of LLaMA-Factory's own stages holds, at its peak, the
 states between the layers, the activations of one layer, and logits and log-probs at all positions of all rows. Packed
 rows have fewer tokens, and the head here computes the scored positions only, a chunk at a time: what that spares keeps
-activations of as many layers, from the last one up, and they are not computed again. On a GPU no more than half of what
-is free is taken for it, so that a run that fits without goes on to fit.
+activations of as many layers, from the last one up, and they are not computed again. On a GPU no more than half of
+what is free is taken for it, so that a run that fits without goes on to fit.
 """
 
 from __future__ import annotations
