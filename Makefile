@@ -6,7 +6,7 @@
 #   make audit     ask a public database for known weaknesses of the pinned releases
 #   make test-vllm run the tests of the vllm engine, in an environment of their own beside .venv
 #   make test-vllm-online  train while vLLM samples, in the same environment
-#   make test-webui  look at LlamaBoard's pages with Chromium, which is installed where apt may do so
+#   make test-webui  of the tests, only those that look at LlamaBoard's pages with Chromium
 #   make test-lmms-eval  run one task through lmms-eval, in an environment of its own beside .venv
 #   make style     mend the style         make bench     measure start-up, sampling, training steps, self-training (hours)
 #   make clean     remove what building and testing leave behind; .venv stays
@@ -50,7 +50,9 @@ demo: $(VENV)/.installed
 
 install: $(VENV)/.installed
 
-test: $(VENV)/.installed-dev
+# Pages first, which share one browser and one web UI; PYTEST_ARGS choose among the others.
+test: $(VENV)/.installed-dev browser
+	$(if $(strip $(PYTEST_ARGS)),,$(BIN)/python -m pytest tests/webui/pages)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
 
 # Pages of the web UI are looked at with Debian's Chromium; elsewhere CHROME_PATH names a browser. Without one these
@@ -62,7 +64,7 @@ browser:
 	@command -v "$${CHROME_PATH:-chromium}" >/dev/null && exit 0; \
 	if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
 	    echo "Installing Chromium for the tests of the web UI"; \
-	    apt-get update -qq && apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -qq -y --no-install-recommends chromium >/dev/null; \
 	else \
 	    echo "No Chromium for the tests of the web UI: install it, or set CHROME_PATH." >&2; \
 	fi

@@ -48,9 +48,10 @@ class NarrowScaling(LoraVariant):
             kwargs: nothing that concerns plain LoRA.
         """
         narrow = module.lora_A[active_adapter](x) * module.scaling[active_adapter]
-        widen = module.lora_B[active_adapter]
+        widen: Any = module.lora_B[active_adapter]
         if not result.dtype == narrow.dtype == widen.weight.dtype:  # autocast, which casts modules' inputs
-            return result.add_(widen(narrow))
+            wide: Tensor = widen(narrow)
+            return result.add_(wide)
         if result.dim() == 2:
             return result.addmm_(narrow, widen.weight.t())
         if result.dim() == 3:  # no view of the output: adding in place to a view copies gradients

@@ -57,6 +57,13 @@ def test_mistakes_are_told(board):
     assert "There is no recipe" in answer and "value" not in run
 
 
+def test_the_recipe_of_another_run_is_not_started_on_a_run_of_the_command_line(board):
+    write_json(board / "runs" / "typed" / "run.json", {"method": "r3v"})
+    recipe, *others = Handlers().open_run("runs/typed")
+    assert recipe is None and all("value" not in update for update in others)
+    assert "value" not in Handlers().open_run("runs/new")[0]  # a name that is being typed
+
+
 def test_a_start_is_remembered_with_its_form(board, monkeypatch):
     begun: list[Any] = []
 

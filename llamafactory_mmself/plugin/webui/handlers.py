@@ -62,12 +62,17 @@ class Handlers:
         return [values["output_dir"], "", "", "", *self._form(recipe, values)]
 
     def open_run(self, run: str) -> list[Any]:
-        """Shows the form that a run was started with; a run that was started elsewhere leaves the form alone."""
+        """Shows the form that a run was started with.
+
+        A run that was started elsewhere has no form: the recipe is emptied, so that another one's is not started on
+        it. A folder that is no run yet leaves the form alone.
+        """
         started = child.last_start(Path(run)) if run else None
         form = started.form if started is not None else {}
         recipe = form.get("recipe")
         if not isinstance(recipe, str):
-            return [gr.skip() for _ in range(3 + len(self._fields))]
+            foreign = bool(run) and (Path(run) / "run.json").is_file()
+            return [None if foreign else gr.skip(), *(gr.skip() for _ in range(2 + len(self._fields)))]
         values = {name: str(form.get(name) or "") for name in (*self._fields, "further", "again")}
         return [recipe, values["further"], "", *self._form(recipe, values)]
 

@@ -42,15 +42,15 @@ def read_pictures(
             text_field(line, name, path, number) for name in ("chosen_response", "rejected_response", "prompt")
         )
         negative = _negative(text_field(line, "image", path, number), path, images)
-        prompt = _only(by_question.get(asked.strip(), ()), chosen)
+        owner = _only(by_question.get(asked.strip(), ()), chosen)
         if negative is None:
             skipped["without a picture"] += 1
-        elif prompt is None:
+        elif owner is None:
             skipped["whose question belongs to no picture, or to several"] += 1
         else:
             known = ("image_instruction", "step", "chosen_score", "rejected_score")
             provenance = {"file": path.name, "row": number, **{name: line.get(name) for name in known}}
-            rows.append(OvipRow(f"{path.stem}-{number}", prompt, chosen, rejected, negative, provenance))
+            rows.append(OvipRow(f"{path.stem}-{number}", owner, chosen, rejected, negative, provenance))
     return rows, skipped
 
 
