@@ -43,17 +43,21 @@ def add(commands: Any) -> None:
     _add_ares(systems.add_parser("ares", help="ARES: its command, rollouts with scores, predictions, corrections"))
 
 
-def _add_common(parser: argparse.ArgumentParser, settings: bool = True) -> Any:
-    parser.add_argument("--out", required=True, type=Path, help="folder to write; with --settings the YAML file")
+def _add_common(parser: argparse.ArgumentParser, out: str = "folder to write; with --settings the YAML file") -> None:
+    parser.add_argument("--out", required=True, type=Path, help=out)
     parser.add_argument("--images", type=Path, help="folder of pictures that are not where the files say")
-    what = parser.add_mutually_exclusive_group(required=settings)
-    if settings:
-        what.add_argument("--settings", type=Path, metavar="FILE", help="a script with the command, or a YAML file")
+
+
+def _add_what(parser: argparse.ArgumentParser) -> Any:
+    """What to take over, one of several: settings, and what the caller adds."""
+    _add_common(parser)
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--settings", type=Path, metavar="FILE", help="a script with the command, or a YAML file")
     return what
 
 
 def _add_ovip(parser: argparse.ArgumentParser) -> None:
-    what = _add_common(parser)
+    what = _add_what(parser)
     what.add_argument("--pictures", type=Path, metavar="JSONL", help="data.jsonl of a run: rows with two pictures")
     parser.add_argument("--ds_path", type=Path, metavar="JSON", help="the prompts of that run")
     parser.add_argument("--name", default="ovip_pictures", help="name of the data set (default: %(default)s)")
@@ -61,7 +65,7 @@ def _add_ovip(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_sherlock(parser: argparse.ArgumentParser) -> None:
-    what = _add_common(parser)
+    what = _add_what(parser)
     what.add_argument("--data", type=Path, metavar="JSON", help="preference rows, JSON or JSONL")
     parser.add_argument("--name", default="sherlock", help="name of the data set (default: %(default)s)")
     parser.add_argument("--reading", choices=("full", "suffix"), help="of responses (default: found out)")
@@ -69,13 +73,13 @@ def _add_sherlock(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_folder(parser: argparse.ArgumentParser, system: str) -> None:
-    _add_common(parser, settings=False)
+    _add_common(parser, "folder to write")
     parser.add_argument("--src", required=True, type=Path, help="the run's folder")
     parser.set_defaults(run=_folder, system=system)
 
 
 def _add_ares(parser: argparse.ArgumentParser) -> None:
-    what = _add_common(parser)
+    what = _add_what(parser)
     what.add_argument("--rollouts", type=Path, metavar="DIR", help="RL_models/<run>: samples and their scores")
     what.add_argument("--predictions", type=Path, metavar="JSON", help="predictions_ans_<split>.json: samples")
     what.add_argument("--corrections", type=Path, metavar="JSON", help="correction.json: rows for reflection_sft")
