@@ -142,7 +142,8 @@ def read_engine(path: Path | None, changes: Mapping[str, Any] | None = None) -> 
             raise FileError(f"{path} cannot be read: {error}") from error
         if not isinstance(values, dict):
             raise FileError(f"{path}: settings of an engine are expected, one `name: value` a line.")
-    config = EngineConfig.from_dict({**values, **(changes or {})}, where)
+    named = {str(name): value for name, value in values.items()}  # YAML has keys of other kinds, too
+    config = EngineConfig.from_dict({**named, **(changes or {})}, where)
     config.check(where)
     return config
 
