@@ -2,7 +2,7 @@
 """Memory that training on a CPU uses again instead of giving it back.
 
 Activations of a step are freed and wanted again at once, thousands of times. glibc hands large blocks back to the
-system each time, which clears every page before it gives it out again: on small machines that is a quarter of a step.
+system each time, which clears every page before it gives it out again, by the ten thousand in a step of a small model.
 PyTorch's tuning guide recommends another allocator for the same reason; this is the same without installing one.
 """
 

@@ -119,14 +119,15 @@ class PackedCollator:
         batch["input_ids"] = pad([row.ids for row in rows], length, self.dense.pad_token_id)
         batch["subtree_ends"] = torch.stack([_ends(item.ends, length) for item in packed])
         batch |= self.dense.media(rows, length)
-        batch["position_ids"] = self._positions(trees, paths, rows, batch)
-        dense, _ = dense_rows(trees)
+        dense, sources = dense_rows(trees)
+        batch["position_ids"] = self._positions(dense, sources, paths, rows, batch)
         batch["dense_tokens"] = len(dense) * padded(max(len(row.ids) for row in dense), self.dense.pad_to_multiple_of)
         return batch | scored_tokens(trees, paths)
 
-    def _positions(self, trees: Sequence[SampleTree], paths: Paths, packed: Sequence[Row], batch: Batch) -> Tensor:
+    def _positions(
+        self, rows: Sequence[Row], sources: Paths, paths: Paths, packed: Sequence[Row], batch: Batch
+    ) -> Tensor:
         """The positions of the dense rows' tokens, dealt out to the packed ones: [n, t] or [3, n, t]."""
-        rows, sources = dense_rows(trees)
         source = torch.zeros(*batch["input_ids"].shape, 2, dtype=torch.long)
         for found, wanted in zip(sources, paths, strict=True):
             for leaf, path in wanted.items():

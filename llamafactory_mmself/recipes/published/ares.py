@@ -12,8 +12,9 @@ from ...data.questions import Question
 from ...files import read_json, read_text
 from ...generate.requests import filled
 from ...prompts import Prompt
+from ..examples import Example
 from ..records import RecipeError
-from .found import Found, Turn
+from .found import Found
 
 
 # questions/<k>/p<rank>/<question id>/rationale_from_mm_cot.txt
@@ -130,6 +131,6 @@ def read_corrections(path: Path, questions: Sequence[Question], prompt: Prompt) 
             asked = question.placeholders + filled(prompt, question)
             source = {"file": path.name, "question": question.id, "prompt": prompt.digest}
             id = f"{question.id}/correction"
-            turns.append(Turn(id, "correction", question.images, asked, solution, source))
+            turns.append(Example(id, "correction", question.id, question.images, asked, solution, id, source))
     found.sets["corrections"] = turns
     return found

@@ -11,41 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from ...data.questions import IMAGE
-from ...files import FileError, read_jsonl, read_text, relative
+from ...files import FileError, read_jsonl, read_text
 from ...generate.types import Completion, Sample
+from ..examples import Example
 from ..records import RecipeError
-
-
-@dataclass(frozen=True)
-class Turn:
-    """A published training row: one turn about pictures.
-
-    Attributes:
-        id: unique within its file.
-        kind: what it teaches, as builders of this package call it.
-        images: paths of the pictures, as they can be opened from here.
-        prompt: the user's turn, one `<image>` a picture included.
-        target: the answer to learn.
-        source: file and row that it comes from.
-    """
-
-    id: str
-    kind: str
-    images: tuple[str, ...]
-    prompt: str
-    target: str
-    source: Mapping[str, Any]
-
-    def to_row(self, folder: Path) -> dict[str, Any]:
-        """The ShareGPT row of a data set whose picture paths start from `folder`."""
-        return {
-            "id": self.id,
-            "kind": self.kind,
-            "pair": self.id,
-            "images": [relative(image, folder) for image in self.images],
-            "conversations": [{"from": "human", "value": self.prompt}, {"from": "gpt", "value": self.target}],
-            "provenance": json.dumps(self.source, ensure_ascii=False, sort_keys=True),
-        }
 
 
 @dataclass
@@ -59,7 +28,7 @@ class Found:
     """
 
     samples: dict[str, list[Sample]] = field(default_factory=dict)
-    sets: dict[str, list[Turn]] = field(default_factory=dict)
+    sets: dict[str, list[Example]] = field(default_factory=dict)
     skipped: Counter[str] = field(default_factory=Counter)
     _drawn: Counter[tuple[str, str]] = field(default_factory=Counter)
 
@@ -108,7 +77,7 @@ def shown(prompt: str, pictures: int) -> str:
     return f"{IMAGE * missing}\n{prompt}" if missing else prompt
 
 
-def turn_of(row: Mapping[str, Any], path: Path, number: int, images: Sequence[str], id: str, kind: str) -> Turn:
+def turn_of(row: Mapping[str, Any], path: Path, number: int, images: Sequence[str], id: str, kind: str) -> Example:
     """The turn of a row with `conversations` or `messages` of a user and an assistant.
 
     Raises:
@@ -122,4 +91,5 @@ def turn_of(row: Mapping[str, Any], path: Path, number: int, images: Sequence[st
     if not all(isinstance(text, str) for text in texts):
         raise RecipeError(f"{path}, row {number}, `{name}`: both turns need a text.")
     prompt, target = (str(text).strip() for text in texts)
-    return Turn(id, kind, tuple(images), shown(prompt, len(images)), target, {"file": path.name, "row": number})
+    source = {"file": path.name, "row": number}
+    return Example(id, kind, id, tuple(images), shown(prompt, len(images)), target, id, source)
