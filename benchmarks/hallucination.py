@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import yaml
 from toy_runs import ROOT, Report, Seed, Variant, for_each_seed, options
 
 from llamafactory_mmself.evaluate.metrics.base import Figure, compare, summarise
@@ -51,6 +52,7 @@ REPORT = Report(
     (
         "variant",
         "seeds",
+        "updates",
         "CHAIR",
         "CHAIRs",
         "coverage",
@@ -69,12 +71,12 @@ REPORT = Report(
 
 def main() -> None:
     parser = options(__doc__, VARIANTS, "benchmark-ovip")
-    parser.add_argument("--updates", type=int, default=40, help="optimizer steps of each variant (default: 40)")
+    parser.add_argument("--updates", type=int, default=16, help="optimizer steps of each variant (default: 16)")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change values of all runs")
     parser.set_defaults(train=400)
     given = parser.parse_args()
     variants = [variant for variant in VARIANTS if variant.name in given.variants]
-    more = dict(pair.split("=", 1) for pair in given.set)
+    more = {key: yaml.safe_load(value) for key, value in (pair.split("=", 1) for pair in given.set)}
 
     def run(seed: Seed) -> None:
         data = seed.world(train=0, test=0, prompts=given.train, captions=given.test)
@@ -96,7 +98,7 @@ def build(seed: Seed, start: Path, data: Path) -> None:
     if (out / "dataset_info.json").exists():
         return
     engine = ("--model", start, "--template", "qwen2_vl", "--batch_size", 64)
-    sampling = ("--n", 16, "--temperature", 1.2, "--top_p", 0.8, "--max_new_tokens", 64)
+    sampling = ("--n", 16, "--temperature", 1.2, "--top_p", 0.95, "--max_new_tokens", 64)
     places = ("--ds_path", data / "prompts.json", "--out", out, "--name", "pairs", "--seed", seed.number)
     seed.mmself("pairs", "build", "ovip", *places, "--services", "toy", *engine, *sampling)
 
@@ -127,8 +129,6 @@ def train(seed: Seed, variant: Variant, start: Path, data: Path, more: Mapping[s
 
 def _offline(online: Path, path: Path) -> Path:
     """The online recipe without what samples, and with as many rows a step."""
-    import yaml
-
     recipe = yaml.safe_load(online.read_text(encoding="utf-8"))
     sampled = ("ds_path", "services", "exp_per_batch", "pair_rule")
     rows = recipe["exp_per_batch"]
@@ -176,11 +176,16 @@ def _row(name: str, title: str, variant: Variant | None, known: Mapping[int, Pat
         "variant": asdict(variant) if variant else None,
         "verifier": f"{ToyCaptions.name} {ToyCaptions.version}",
         "seeds": seeds,
+        "updates": [_updates(known[seed].parent / name) for seed in seeds] if variant else [],
         "questions": len(after["named"]),
         "figures": _plain(summarise(after, figures)),
         "each seed": [figures(_columns([known[seed] / name])) for seed in seeds],
         "gains": gains,
     }
+
+
+def _updates(run: Path) -> int:
+    return int(read_json(run / "trainer_state.json")["global_step"])
 
 
 def _columns(folders: Sequence[Path]) -> dict[str, Any]:
@@ -216,6 +221,7 @@ def cells(row: Mapping[str, Any]) -> list[str]:
     return [
         row["title"],
         ", ".join(map(str, row["seeds"])),
+        ", ".join(map(str, sorted(set(row["updates"])))) or "–",
         *(f"{found[name]['value']:.1f}" for name in ("chair_i", "chair_s", "coverage")),
         f"{found['reward']['value']:.2f}",
         f"{found['unread']['value']:.1f}",

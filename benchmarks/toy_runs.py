@@ -75,7 +75,8 @@ class Seed:
         Raises:
             subprocess.CalledProcessError: it failed; the log tells why.
         """
-        self._run(log, "llamafactory-cli", "train", recipe, *(f"{name}={value}" for name, value in changes.items()))
+        pairs = [f"{name}={json.dumps(value, default=str)}" for name, value in changes.items()]
+        self._run(log, "llamafactory-cli", "train", recipe, *pairs)
 
     def _run(self, log: str, program: str, *arguments: Any) -> None:
         self.folder.mkdir(parents=True, exist_ok=True)

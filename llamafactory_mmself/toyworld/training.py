@@ -67,7 +67,7 @@ BASE = (
 # From the base to a model that is careless wherever a question leaves room for it.
 START = (Phase("start", CARELESS, 1200, 2, 2e-3, 8, careless=1.0),)
 # From the base to a model whose captions name things that are not there.
-CAPTIONER = (Phase("captioner", EMBELLISH, 800, 1, 1e-3, 8, careless=0.6),)
+CAPTIONER = (Phase("captioner", EMBELLISH, 1200, 1, 1e-3, 8, careless=0.75),)
 
 
 @dataclass(frozen=True)

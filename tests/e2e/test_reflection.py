@@ -324,11 +324,16 @@ def test_missing_xformers_says_how_to_install_it(reflect, train, monkeypatch):
 
 
 @pytest.mark.slow
-def test_the_command_line(reflect, train_cli, run_cli, tmp_path):
+def test_the_command_line(reflect, train_cli, run_cli, data, tmp_path):
     result = train_cli(reflect(stage="reflection-sft", kind_weights={"cot": 2.0}))
     assert all(map(math.isfinite, result.losses)) and result.logged("loss_cot")
     config = tmp_path / "data.yaml"
     config.write_text(yaml.safe_dump(reflect()))
-    assert run_cli("mmself", "validate", config).returncode == 2
+    assert run_cli("mmself", "validate", config).returncode == 0
+    rows = json.loads((data / "kinds.json").read_text())
+    rows[1]["conversations"][-1]["value"] = 7
+    (data / "kinds.json").write_text(json.dumps(rows))
+    refused = run_cli("mmself", "validate", config)
+    assert refused.returncode == 1 and "row 2  conversations[-1].value  This is a number (7)." in refused.stdout
     listed = run_cli("llamafactory-cli", "train", "--stage", "reflection_sft", "-h").stdout
     assert "--projector_learning_rate" in listed and "--kind_weights" in listed
