@@ -6,6 +6,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -32,8 +33,7 @@ def add(commands: Any) -> None:
     _add_data(toys)
     _add_responses(toys)
     _add_model(toys)
-    _add_start(toys)
-    _add_captioner(toys)
+    _add_starts(toys)
     _add_base(toys)
     _add_sheet(toys)
 
@@ -67,31 +67,40 @@ def _add_model(toys: Any) -> None:
     model.set_defaults(run=_model)
 
 
-def _add_start(toys: Any) -> None:
-    from ..toyworld.training import START
+def _add_starts(toys: Any) -> None:
+    from ..toyworld.training import CAPTIONER, REASONER, START
 
-    start = toys.add_parser(
+    _add_weak(
+        toys,
         "start",
+        START,
         help="train a weak model with LLaMA-Factory that follows every method's prompts",
         description="Trains a base model on few rows, some of them careless: the weak model that methods start from.",
     )
-    _add_training(start, START)
-    _add_base_model(start)
-    start.set_defaults(run=_start)
-
-
-def _add_captioner(toys: Any) -> None:
-    from ..toyworld.training import CAPTIONER
-
-    captioner = toys.add_parser(
-        "captioner",
-        help="train a weak captioner with LLaMA-Factory, for OViP and GRPO",
-        description="Trains a base model on captions, some of them naming things that are not there: the model whose "
-        "hallucinations OViP mends.",
+    _add_weak(
+        toys,
+        "reasoner",
+        REASONER,
+        help="train a weak model with LLaMA-Factory that answers in tagged sections, for Sherlock",
+        description="Trains a base model on answers in four tagged sections, most of them careless, and on "
+        "corrections of wrong ones: the model whose reasoning Sherlock mends.",
     )
-    _add_training(captioner, CAPTIONER)
-    _add_base_model(captioner)
-    captioner.set_defaults(run=_captioner)
+    _add_weak(
+        toys,
+        "captioner",
+        CAPTIONER,
+        help="train a weak captioner with LLaMA-Factory, for OViP and GRPO",
+        description="Trains a base model on captions, most of them naming things that are not there where something "
+        "invites to it: the model whose hallucinations OViP mends.",
+    )
+
+
+def _add_weak(toys: Any, name: str, phases: Sequence[Phase], **about: str) -> None:
+    """A command that trains from a base model."""
+    parser = toys.add_parser(name, **about)
+    _add_training(parser, phases)
+    _add_base_model(parser)
+    parser.set_defaults(run=partial(_train_base, phases=phases))
 
 
 def _add_base_model(parser: argparse.ArgumentParser) -> None:
@@ -162,18 +171,6 @@ def _model(options: argparse.Namespace) -> int:
 
     print(build_tiny_model(options.family, options.out, seed=options.seed))
     return 0
-
-
-def _start(options: argparse.Namespace) -> int:
-    from ..toyworld.training import START
-
-    return _train_base(options, START)
-
-
-def _captioner(options: argparse.Namespace) -> int:
-    from ..toyworld.training import CAPTIONER
-
-    return _train_base(options, CAPTIONER)
 
 
 def _train_base(options: argparse.Namespace, phases: Sequence[Phase]) -> int:

@@ -18,7 +18,7 @@ from .scenes import Scene, caption, contradict
 
 
 # Shares of the forms among rows to see by, to reason by, to follow every prompt by, to choose by, to grow careless by,
-# and to embellish by.
+# to answer in tagged sections by, and to embellish by.
 SEE = {"caption": 1.0}
 REASON = {"cot": 0.95, "caption": 0.05}
 FOLLOW = {
@@ -63,6 +63,7 @@ CARELESS = {
     "correction": 0.02,
     "caption": 0.01,
 }
+TAGGED = {"tagged": 0.80, "correction": 0.20}
 EMBELLISH = {"embellished": 1.0}
 
 
@@ -159,6 +160,8 @@ class _Maker:
         if kind == "correction":
             response = wrong_answer(row, scene, self.rng, forms.tagged)
             return self.correction.fill(question=row.block, response=response), str(forms.tagged(row, scene))
+        if kind == "tagged":
+            return row.block, str(forms.tagged(row, scene, self._thought(row, scene)))
         captioned = not kind.endswith("_nocaption")
         prompt = getattr(self.prompts, kind)
         if kind.startswith("refute"):
@@ -166,11 +169,15 @@ class _Maker:
             right = {"right": f"({row.answer})"} if "hint" in kind else {}
             filled = prompt.fill(question=row.block, wrong=f"({wrong})", **right)
             return filled, str(forms.refutation(row, scene, wrong, captioned))
-        thought = overlook(row, scene) if self.rng.random() < self.careless else None
+        thought = self._thought(row, scene)
         if kind.startswith("answer"):
             return prompt.fill(question=row.block), str(forms.see_think_answer(row, scene, thought, captioned))
         form = {"direct": forms.direct, "cot": forms.solution}[kind]
         return prompt.fill(question=row.block), str(form(row, scene, thought))
+
+    def _thought(self, row: Row, scene: Scene) -> Scene | None:
+        """The scene as careless reasoning takes it, now and then."""
+        return overlook(row, scene) if self.rng.random() < self.careless else None
 
     def _select(self, row: Row, scene: Scene) -> str:
         right = self.rng.choice((1, 2, 3))
