@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal
@@ -28,6 +28,17 @@ OWN = {
     "infer_dtype": "dtype",
     "infer_backend": "name",
 }
+#: LLaMA-Factory arguments that prompts depend on: sampling has those of training.
+PROMPTED = (
+    *("image_max_pixels", "image_min_pixels", "image_do_pan_and_scan", "crop_to_patches"),
+    *("default_system", "enable_thinking", "tool_format"),
+)
+#: What training, sampling and merging have to share.
+SHARED = (
+    *PROMPTED,
+    *("add_tokens", "add_special_tokens", "resize_vocab", "split_special_tokens", "use_fast_tokenizer"),
+    *("model_revision", "trust_remote_code"),
+)
 PIXELS = (32 * 32, 768 * 768)  # LLaMA-Factory's defaults of image_min_pixels and image_max_pixels
 
 
@@ -146,6 +157,27 @@ def read_engine(path: Path | None, changes: Mapping[str, Any] | None = None) -> 
     config = EngineConfig.from_dict({**named, **(changes or {})}, where)
     config.check(where)
     return config
+
+
+def follow_training(config: EngineConfig, trained: Mapping[str, Any], where: str) -> EngineConfig:
+    """The engine with the arguments of a training that it has to share, see `SHARED`.
+
+    Args:
+        config: the engine as it is set up.
+        trained: LLaMA-Factory's arguments of the training; None stands for one that is not set.
+        where: place of the engine's settings, for messages.
+
+    Raises:
+        EngineError: the engine sets one of `PROMPTED` to something else.
+    """
+    own = config.llamafactory
+    if other := [name for name in PROMPTED if own.get(name, trained.get(name)) != trained.get(name)]:
+        raise EngineError(
+            f"{where}.llamafactory: {', '.join(other)} would give sampling other prompts than training. Leave it out: "
+            "the engine takes it from the training."
+        )
+    shared = {name: trained[name] for name in SHARED if trained.get(name) is not None}
+    return replace(config, llamafactory={**shared, **own})
 
 
 def _hint(name: str, known: set[str]) -> str:

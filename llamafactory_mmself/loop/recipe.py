@@ -11,6 +11,7 @@ from typing import Any, Literal, TypeVar, get_args
 
 import yaml
 
+from ..generate.config import SHARED
 from ..recipes.options import check_types
 from .steps import LoopError
 
@@ -28,17 +29,6 @@ ARES_PHASES = ("rl", "sft", "answer")
 #: Keys of a recipe that only Sherlock has.
 SHERLOCK_ONLY = ("rounds", "judge", "online_data")
 
-#: LLaMA-Factory arguments that prompts depend on: sampling has those of training.
-PROMPTED = (
-    *("image_max_pixels", "image_min_pixels", "image_do_pan_and_scan", "crop_to_patches"),
-    *("default_system", "enable_thinking", "tool_format"),
-)
-#: What training, sampling and merging have to share.
-SHARED = (
-    *PROMPTED,
-    *("add_tokens", "add_special_tokens", "resize_vocab", "split_special_tokens", "use_fast_tokenizer"),
-    *("model_revision", "trust_remote_code"),
-)
 #: What else all rounds share: rows are built for one `cutoff_len`, and a round loads what another left.
 ALIKE = frozenset({*SHARED, "cutoff_len", "finetuning_type", "template"})
 

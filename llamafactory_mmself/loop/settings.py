@@ -5,15 +5,13 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ..generate.config import EngineConfig
+from ..generate.config import SHARED, EngineConfig, follow_training
 from ..generate.encoding import load_encoder
-from ..generate.types import EngineError
 from ..recipes.lengths import TokenLimit
-from .recipe import PROMPTED, SHARED, Recipe
+from .recipe import Recipe
 from .steps import LoopError
 
 
@@ -28,14 +26,7 @@ def engine_config(recipe: Recipe) -> EngineConfig:
         EngineError: naming the key that is wrong.
     """
     values = {**recipe.engine, "model": recipe.base_model, "template": recipe.template}
-    config = EngineConfig.from_dict(values, "`engine`")
-    trained = recipe.train
-    if own := [name for name in PROMPTED if config.llamafactory.get(name, trained.get(name)) != trained.get(name)]:
-        raise EngineError(
-            f"`engine.llamafactory`: {', '.join(own)} would give sampling other prompts than training. Set it in "
-            "`train`; the engine takes it from there."
-        )
-    return replace(config, llamafactory={**shared_arguments(recipe), **config.llamafactory})
+    return follow_training(EngineConfig.from_dict(values, "`engine`"), recipe.train, "engine")
 
 
 def shared_arguments(recipe: Recipe) -> dict[str, Any]:

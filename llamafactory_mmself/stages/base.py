@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
+from ..generate.config import SHARED
+
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -38,6 +40,14 @@ class RunArguments:
     finetuning: Any
     stage: Any
     generating: Any = None
+
+    def shared(self) -> dict[str, Any]:
+        """LLaMA-Factory's arguments of this run that an engine has to share, see `generate.config.SHARED`."""
+        found: dict[str, Any] = {}
+        for name in SHARED:
+            value = getattr(self.model, name, getattr(self.data, name, None))
+            found[name] = ",".join(value) if isinstance(value, list) else value
+        return found
 
 
 def check_eval_tasks(run: RunArguments, given: frozenset[str]) -> None:

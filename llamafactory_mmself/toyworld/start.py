@@ -63,7 +63,7 @@ CARELESS = {
     "correction": 0.02,
     "caption": 0.01,
 }
-TAGGED = {"tagged": 0.80, "correction": 0.20}
+TAGGED = {"tagged": 0.45, "correction": 0.55}
 EMBELLISH = {"embellished": 1.0}
 
 

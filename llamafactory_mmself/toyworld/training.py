@@ -67,7 +67,7 @@ BASE = (
 # From the base to a model that is careless wherever a question leaves room for it.
 START = (Phase("start", CARELESS, 1200, 2, 2e-3, 8, careless=1.0),)
 # From the base to a model that answers in tagged sections, carelessly, and corrects what it is shown.
-REASONER = (Phase("reasoner", TAGGED, 3000, 1, 1.5e-3, 4, careless=0.8),)
+REASONER = (Phase("reasoner", TAGGED, 6500, 1, 1.5e-3, 4, careless=0.9),)
 # From the base to a model whose captions name things that are not there.
 CAPTIONER = (Phase("captioner", EMBELLISH, 1200, 1, 1e-3, 8, careless=0.75),)
 

@@ -13,7 +13,7 @@ from llamafactory_mmself.data.rows import PreferenceRow
 from llamafactory_mmself.data.turns import Turn
 from llamafactory_mmself.generate.config import EngineConfig
 from llamafactory_mmself.generate.types import EngineError, SamplingParams
-from llamafactory_mmself.stages.base import SettingError
+from llamafactory_mmself.stages.base import RunArguments, SettingError
 from llamafactory_mmself.stages.mdpo.online.engines import ADAPTERS, EngineRollouts, Server, as_request, engine_of
 from llamafactory_mmself.stages.mdpo.online.prompts import OnlinePrompt
 
@@ -90,6 +90,31 @@ def test_what_an_engine_is_asked():
     assert [(turn.role, turn.content) for turn in request.messages] == [("system", "Be kind."), ("user", "why?")]
 
 
+def run_with(tmp_path, engine, **changes):
+    path = tmp_path / "engine.yaml"
+    path.write_text(yaml.safe_dump(engine))
+    values = {"finetuning_type": "lora", "world_size": 1, **changes}
+    return RunArguments(
+        stage=SimpleNamespace(rollout_engine=str(path)),
+        model=SimpleNamespace(
+            model_name_or_path="m", adapter_name_or_path=None, image_max_pixels=12544, add_tokens=["<a>", "<b>"]
+        ),
+        data=SimpleNamespace(template="qwen2_vl", default_system="Be kind."),
+        finetuning=SimpleNamespace(finetuning_type=values["finetuning_type"]),
+        training=SimpleNamespace(world_size=values["world_size"]),
+    )
+
+
+def test_engines_read_prompts_as_training_does(tmp_path):
+    engine = {"name": "vllm", "llamafactory": {"image_max_pixels": 12544}}
+    config = engine_of(run_with(tmp_path, engine))
+    assert config.pixels[1] == 12544
+    assert config.llamafactory["default_system"] == "Be kind." and config.llamafactory["add_tokens"] == "<a>,<b>"
+    engine["llamafactory"]["image_max_pixels"] = 99
+    with pytest.raises(EngineError, match=r"engine.yaml.*image_max_pixels.*Leave it out"):
+        engine_of(run_with(tmp_path, engine))
+
+
 @pytest.mark.parametrize(
     ("engine", "changes", "words"),
     [
@@ -99,15 +124,5 @@ def test_what_an_engine_is_asked():
     ],
 )
 def test_engines_that_cannot_follow_the_weights_are_refused(tmp_path, engine, changes, words):
-    path = tmp_path / "engine.yaml"
-    path.write_text(yaml.safe_dump(engine))
-    values = {"finetuning_type": "lora", "world_size": 1, **changes}
-    run = SimpleNamespace(
-        stage=SimpleNamespace(rollout_engine=str(path)),
-        model=SimpleNamespace(model_name_or_path="m", adapter_name_or_path=None),
-        data=SimpleNamespace(template="qwen2_vl"),
-        finetuning=SimpleNamespace(finetuning_type=values["finetuning_type"]),
-        training=SimpleNamespace(world_size=values["world_size"]),
-    )
     with pytest.raises(SettingError, match=words):
-        engine_of(run)
+        engine_of(run_with(tmp_path, engine, **changes))

@@ -16,7 +16,7 @@ from torch import nn
 
 from ....data.rows import PreferenceRow
 from ....generate.client import Endpoint
-from ....generate.config import EngineConfig, read_engine
+from ....generate.config import EngineConfig, follow_training, read_engine
 from ....generate.openai import OpenAIEngine
 from ....generate.types import Completion, EngineError, Message, Request, SamplingParams
 from ....tree.unwrap import unwrap
@@ -209,7 +209,7 @@ def engine_of(run: RunArguments) -> EngineConfig | None:
     if run.stage.rollout_engine == "hf":
         return None
     own = {"model": run.model.model_name_or_path, "template": run.data.template}
-    config = read_engine(Path(run.stage.rollout_engine), own)
+    config = follow_training(read_engine(Path(run.stage.rollout_engine), own), run.shared(), run.stage.rollout_engine)
     if config.name == "hf":
         raise SettingError("`rollout_engine`: for transformers, which sample in training itself, leave it at hf.")
     if run.finetuning.finetuning_type != "lora" or run.model.adapter_name_or_path:
