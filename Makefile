@@ -7,6 +7,7 @@
 #   make test-vllm run the tests of the vllm engine, in an environment of their own beside .venv
 #   make test-vllm-online  train while vLLM samples, in the same environment
 #   make test-webui  of the tests, only those that look at LlamaBoard's pages with Chromium
+#   make test-llamafactory  LLaMA-Factory's own tests, with and without the plugin
 #   make test-lmms-eval  run one task through lmms-eval, in an environment of its own beside .venv
 #   make style     mend the style         make bench     measure start-up, sampling, training steps, self-training (hours)
 #   make clean     remove what building and testing leave behind; .venv stays
@@ -38,7 +39,7 @@ DEMO := runs/toy
 export PATH := $(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: audit docs demo install test test-webui browser test-vllm test-vllm-online test-lmms-eval style quality bench clean
+.PHONY: audit docs demo install test test-webui browser test-vllm test-vllm-online test-llamafactory test-lmms-eval style quality bench clean
 .DEFAULT_GOAL := demo
 
 # One thread is as fast as two for so small a model.
@@ -75,6 +76,15 @@ test-vllm: $(VLLM_VENV)/.installed
 
 test-vllm-online: $(VLLM_VENV)/.installed
 	$(VLLM_BIN)/python -m pytest -W default $(PYTEST_ARGS) tests/vllm_online
+
+# Its tests come with the source distribution of the release that is installed.
+test-llamafactory: $(VENV)/.installed-dev
+	@release=$$($(BIN)/python -c "from importlib.metadata import version; print(version('llamafactory'))"); \
+	if [ ! -d "build/llamafactory-$$release/tests" ]; then \
+	    $(PIP) download --no-deps --no-binary llamafactory --dest build "llamafactory==$$release" && \
+	    tar -xzf "build/llamafactory-$$release.tar.gz" -C build; \
+	fi && \
+	LLAMAFACTORY_SOURCE="build/llamafactory-$$release" $(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/llamafactory_suite
 
 test-lmms-eval: $(LMMS_VENV)/.installed
 	$(LMMS_BIN)/python -m pytest -W default $(PYTEST_ARGS) tests/lmms_eval
