@@ -18,7 +18,7 @@ from .scenes import Scene, caption, contradict
 
 
 # Shares of the forms among rows to see by, to reason by, to follow every prompt by, to choose by, to grow careless by,
-# to answer in tagged sections by, and to embellish by.
+# to answer in tagged sections by, soundly and carelessly, and to embellish by.
 SEE = {"caption": 1.0}
 REASON = {"cot": 0.95, "caption": 0.05}
 FOLLOW = {
@@ -63,7 +63,8 @@ CARELESS = {
     "correction": 0.02,
     "caption": 0.01,
 }
-TAGGED = {"tagged": 0.45, "correction": 0.55}
+TAGGED = {"tagged": 0.50, "correction": 0.50}
+CARELESS_TAGGED = {"tagged": 0.80, "correction": 0.20}
 EMBELLISH = {"embellished": 1.0}
 
 

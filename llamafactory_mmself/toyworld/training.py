@@ -19,7 +19,7 @@ from ..files import FileError, read_json, write_json, write_text
 from .errors import ToyWorldError
 from .models import FAMILIES, TEMPLATES, build_tiny_model
 from .scenes import Scene, draw
-from .start import CARELESS, CHOOSE, EMBELLISH, FOLLOW, REASON, SEE, TAGGED, StartRow, start_rows
+from .start import CARELESS, CARELESS_TAGGED, CHOOSE, EMBELLISH, FOLLOW, REASON, SEE, TAGGED, StartRow, start_rows
 from .world import WorldOptions, scenes
 
 
@@ -66,8 +66,11 @@ BASE = (
 )
 # From the base to a model that is careless wherever a question leaves room for it.
 START = (Phase("start", CARELESS, 1200, 2, 2e-3, 8, careless=1.0),)
-# From the base to a model that answers in tagged sections, carelessly, and corrects what it is shown.
-REASONER = (Phase("reasoner", TAGGED, 6500, 1, 1.5e-3, 4, careless=0.9),)
+# From the base to a model that answers and corrects in tagged sections, and then carelessly where nothing is shown.
+REASONER = (
+    Phase("sections", TAGGED, 8000, 1, 1.5e-3, 4),
+    Phase("reasoner", CARELESS_TAGGED, 1000, 1, 1e-3, 8, careless=1.0),
+)
 # From the base to a model whose captions name things that are not there.
 CAPTIONER = (Phase("captioner", EMBELLISH, 1200, 1, 1e-3, 8, careless=0.75),)
 

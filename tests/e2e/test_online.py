@@ -1,19 +1,27 @@
 # SPDX-License-Identifier: Apache-2.0
 """Online strategies of stage `mdpo` in whole runs, as users start them."""
 
+import base64
+import hashlib
+import io
 import json
 import math
+import random
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import yaml
+from PIL import Image
 
+from llamafactory_mmself.generate import breaker, client
 from llamafactory_mmself.generate.services import ServiceDead
+from tests.generate.fake_server import Reply, choices, error
 
 from .conftest import Result, same_weights
 
@@ -164,6 +172,84 @@ def test_overlap_hides_slow_services(online, train, tmp_path):
         waited[sync] = sum(result.logged("time/wait"))
     assert waited[True] >= 8 * 0.6
     assert waited[True] > 2.5 * waited[False]
+
+
+GARBAGE = (Reply("<html>"), Reply({"choices": "?"}), Reply({"data": [], "choices": []}), error(500, "oops"))
+
+
+def scripted(body):
+    """A judge, a describer and a painter behind one address; what they say follows from what they are asked."""
+    if not body:
+        return Reply({"data": []})
+    asked = body.get("prompt") or body["messages"][0]["content"]
+    digest = hashlib.sha256(asked.encode()).digest()
+    if "prompt" in body:
+        file = io.BytesIO()
+        Image.new("RGB", (56, 56), tuple(digest[:3])).save(file, "PNG")
+        return Reply({"data": [{"b64_json": base64.b64encode(file.getvalue()).decode()}]})
+    return choices(f'{{"score": {digest[0] % 11}}}' if "You grade" in asked else f"Picture {digest.hex()[:8]}.")
+
+
+@pytest.fixture
+def remote(tmp_path, monkeypatch):
+    """A services file for one address, with short pauses."""
+    monkeypatch.delenv("OPENAI_API_KEY", raising=False)
+    monkeypatch.setattr(client, "FIRST_PAUSE", 0.01)
+    monkeypatch.setattr(breaker, "FIRST_REST", 0.05)
+    monkeypatch.setattr(breaker, "LONGEST_REST", 0.2)
+
+    def make(base, **place):
+        place = {"api_base": base, "timeout": 1.0, "dead_after": 20.0, "retries": 8, **place}
+        path = tmp_path / f"remote{len(list(tmp_path.glob('remote*')))}.yaml"
+        checks = {"engine": "online_services:checks"}
+        path.write_text(
+            yaml.safe_dump({"judge": {**place, "tries": 3}, "painter": {**place, "size": "56x56"}, "checks": checks})
+        )
+        return str(path)
+
+    return make
+
+
+def test_unreliable_services_change_nothing(online, train, serve, remote, tmp_path):
+    """One request in five fails, comes too late or is answered with garbage, and all are dead for a while."""
+    dice = random.Random(2)
+    outage = []
+
+    def faulty(body, number):
+        if body and number >= 10 and not outage:
+            outage.append(time.monotonic() + 1.5)
+        if outage and time.monotonic() < outage[0]:
+            return error(503, "starting")
+        if not body or dice.random() > 0.2:
+            return scripted(body)
+        return dice.choice((error(dice.choice((500, 502, 429)), "oops"), replace(scripted(body), delay=1.2), *GARBAGE))
+
+    runs = []
+    for answer in (lambda body, number: scripted(body), faulty):
+        changes = {"services": remote(serve(answer).base), "output_dir": str(tmp_path / f"run{len(runs)}")}
+        runs.append(train(online(**changes)))
+    right, found = runs
+    assert outage and len(right.losses) == 4
+    assert lines(found, "online_sample_data.jsonl") == lines(right, "online_sample_data.jsonl")
+    pairs = [[{**pair, "image": Path(pair["image"]).name} for pair in lines(run, "data.jsonl")] for run in runs]
+    assert pairs[0] == pairs[1]
+    assert same_weights(found, right)
+
+
+def test_a_hanging_service_ends_the_run_in_time(online, train, serve, remote):
+    hung = []
+
+    def answer(body, number):
+        if number < 12:
+            return scripted(body)
+        hung.append(time.monotonic())
+        return Reply("", delay=4.0)
+
+    arguments = online(services=remote(serve(answer).base, dead_after=3.0), save_strategy="steps", save_steps=100)
+    with pytest.raises(ServiceDead, match="is dead"):
+        train(arguments)
+    assert time.monotonic() - hung[0] < 3.0 + 30.0
+    assert list(Path(arguments["output_dir"]).glob("checkpoint-*"))
 
 
 # GRPO
