@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """Whole runs: through LLaMA-Factory's own entry function, or through its command line."""
 
+import importlib.util
 import json
 import shutil
 from collections.abc import Callable
@@ -97,6 +98,18 @@ def train() -> Callable[[dict[str, Any]], Result]:
 
 
 @pytest.fixture
+def deepspeed_config(project_root) -> Callable[[int], str]:
+    """The shipped configuration of ZeRO-2 or ZeRO-3."""
+
+    def find(stage: int) -> str:
+        if importlib.util.find_spec("deepspeed") is None:
+            pytest.skip("needs the extra `deepspeed`; `make test` installs it")
+        return str(project_root / "examples" / "deepspeed" / f"ds_z{stage}.json")
+
+    return find
+
+
+@pytest.fixture
 def train_cli(run_cli, tmp_path) -> Callable[..., Result]:
     """Runs `llamafactory-cli train` on a YAML, as a user does; `ranks` processes."""
 
@@ -105,6 +118,8 @@ def train_cli(run_cli, tmp_path) -> Callable[..., Result]:
         config.write_text(yaml.safe_dump(arguments))
         distributed = ranks > 1 or "deepspeed" in arguments
         more = {"FORCE_TORCHRUN": "1", "NPROC_PER_NODE": str(ranks), "OMP_NUM_THREADS": "1"} if distributed else {}
+        if "deepspeed" in arguments:
+            more["DS_ACCELERATOR"] = "cpu"
         done = run_cli(command, "train", config, timeout=280, env={**more, **(env or {})})
         assert done.returncode == 0
         return Result(Path(arguments["output_dir"]))

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Stage `ares_ppo` in whole runs, as users start them."""
 
-import importlib.util
 import json
 import math
 import shutil
@@ -180,17 +179,13 @@ def test_two_ranks_train_as_one(ppo, train_cli, tmp_path, critic):
 @pytest.mark.dist
 @pytest.mark.slow
 @pytest.mark.parametrize("critic", ["shared", "adapter"])
-def test_two_ranks_under_zero_2(ppo, train_cli, tmp_path, project_root, critic):
+def test_two_ranks_under_zero_2(ppo, train_cli, deepspeed_config, tmp_path, critic):
     """Optimizer and gradients dealt out: the curve of one rank, rollouts and critic included."""
-    if importlib.util.find_spec("deepspeed") is None:
-        pytest.skip("needs the extra `deepspeed`; `make test` installs it")
     changes = {"rollout_batch_size": 1, "per_device_train_batch_size": 1, "num_train_epochs": 2, "critic": critic}
     changes |= {"reward": "teacher", "teacher": EXACT, "optim": "sgd", "learning_rate": 0.05}
     one = train_cli(ppo(gradient_accumulation_steps=2, **changes))
     losses, rewards = one.losses, one.logged("reward")
-    config = str(project_root / "examples" / "deepspeed" / "ds_z2.json")
-    arguments = ppo(output_dir=str(tmp_path / "two"), deepspeed=config, **changes)
-    two = train_cli(arguments, 2, env={"DS_ACCELERATOR": "cpu"})
+    two = train_cli(ppo(output_dir=str(tmp_path / "two"), deepspeed=deepspeed_config(2), **changes), 2)
     assert two.losses == pytest.approx(losses, abs=1e-4)
     assert two.logged("reward") == pytest.approx(rewards, abs=1e-5)
     assert load_file(two.folder / "value_head.safetensors")

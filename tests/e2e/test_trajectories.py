@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """One trajectory, however it is computed: packed, dense, accumulation, two ranks, ZeRO-2, ZeRO-3, killed, resumed."""
 
-import importlib.util
 import os
 import signal
 import subprocess
@@ -35,21 +34,19 @@ LAYOUTS = {
     "accumulation": (1, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 4}),
     "two ranks": (2, {"per_device_train_batch_size": 1, "gradient_accumulation_steps": 2}),
     "dense, two ranks": (2, {"tree_forward": "dense"}),
-    "ZeRO-2, two ranks": (2, {"gradient_accumulation_steps": 1, "deepspeed": "ds_z2.json"}),
-    "ZeRO-3, one rank": (1, {"gradient_accumulation_steps": 2, "deepspeed": "ds_z3.json", "tree_forward": "auto"}),
+    "ZeRO-2, two ranks": (2, {"gradient_accumulation_steps": 1, "deepspeed": 2}),
+    "ZeRO-3, one rank": (1, {"gradient_accumulation_steps": 2, "deepspeed": 3, "tree_forward": "auto"}),
 }
 
 
 @pytest.fixture
-def environment(project_root):
+def environment(deepspeed_config):
     """What a layout needs from outside."""
 
     def make(changes):
         if "deepspeed" not in changes:
             return {}
-        if importlib.util.find_spec("deepspeed") is None:
-            pytest.skip("needs the extra `deepspeed`; `make test` installs it")
-        changes["deepspeed"] = str(project_root / "examples" / "deepspeed" / changes["deepspeed"])
+        changes["deepspeed"] = deepspeed_config(changes["deepspeed"])
         return {"DS_ACCELERATOR": "cpu"}
 
     return make
