@@ -4,8 +4,7 @@
 #   make test      run the tests          make quality   check style and types
 #   make docs      build the site in build/site, its page of arguments anew
 #   make audit     ask a public database for known weaknesses of the pinned releases
-#   make test-vllm run the tests of the vllm engine, in an environment of their own beside .venv
-#   make test-vllm-online  train while vLLM samples, in the same environment
+#   make test-vllm run the tests of the vllm engine, and of training while it samples, in an environment of their own
 #   make test-webui  of the tests, only those that look at LlamaBoard's pages with Chromium
 #   make test-llamafactory  LLaMA-Factory's own tests, with and without the plugin
 #   make test-lmms-eval  run one task through lmms-eval, in an environment of its own beside .venv
@@ -39,7 +38,7 @@ DEMO := runs/toy
 export PATH := $(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: audit docs demo install test test-webui browser test-vllm test-vllm-online test-llamafactory test-lmms-eval style quality bench clean
+.PHONY: audit docs demo install test test-webui browser test-vllm test-llamafactory test-lmms-eval style quality bench clean
 .DEFAULT_GOAL := demo
 
 # One thread is as fast as two for so small a model.
@@ -73,9 +72,6 @@ browser:
 # Warnings are vLLM's own affair here.
 test-vllm: $(VLLM_VENV)/.installed
 	$(VLLM_BIN)/python -m pytest -W default $(PYTEST_ARGS) tests/vllm
-
-test-vllm-online: $(VLLM_VENV)/.installed
-	$(VLLM_BIN)/python -m pytest -W default $(PYTEST_ARGS) tests/vllm_online
 
 # Its tests come with the source distribution of the release that is installed.
 test-llamafactory: $(VENV)/.installed-dev
