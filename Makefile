@@ -7,6 +7,7 @@
 #   make test-vllm run the tests of the vllm engine, and of training while it samples, in an environment of their own
 #   make test-webui  of the tests, only those that look at LlamaBoard's pages with Chromium
 #   make test-llamafactory  LLaMA-Factory's own tests, with and without the plugin
+#   make test-release  install wheel and source archive into empty environments, on each Python from 3.11 to 3.13
 #   make test-lmms-eval  run one task through lmms-eval, in an environment of its own beside .venv
 #   make style     mend the style         make bench     measure start-up, sampling, training steps, self-training (hours)
 #   make clean     remove what building and testing leave behind; .venv stays
@@ -38,7 +39,7 @@ DEMO := runs/toy
 export PATH := $(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: audit docs demo install test test-webui browser test-vllm test-llamafactory test-lmms-eval style quality bench clean
+.PHONY: audit docs demo install test test-webui browser test-vllm test-llamafactory test-release test-lmms-eval style quality bench clean
 .DEFAULT_GOAL := demo
 
 # One thread is as fast as two for so small a model.
@@ -81,6 +82,9 @@ test-llamafactory: $(VENV)/.installed-dev
 	    tar -xzf "build/llamafactory-$$release.tar.gz" -C build; \
 	fi && \
 	LLAMAFACTORY_SOURCE="build/llamafactory-$$release" $(BIN)/python -m pytest -s $(PYTEST_ARGS) tests/llamafactory_suite
+
+test-release: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/packaging/release
 
 test-lmms-eval: $(LMMS_VENV)/.installed
 	$(LMMS_BIN)/python -m pytest -W default $(PYTEST_ARGS) tests/lmms_eval

@@ -1,11 +1,12 @@
 # SPDX-License-Identifier: Apache-2.0
 """Measures on the toy world what each round of Sherlock gains, direct and corrected, with the paper's ablations.
 
-For each seed a world is drawn, its training questions are annotated and a weak model is started (`mmself toy data`,
-`responses`, `start`). Each variant is then a run of `mmself loop` on `examples/sherlock/toy.yaml` with some values
-changed; variants of a seed share the rounds before the first that they change. What was finished before is kept: more
-seeds and variants can be added, and the table has all of them. Accuracy is greedy, on held-out questions that nothing
-was tuned on; gains and flips are paired over these questions. A JSON with all of it and a table go to
+A weak model that answers in tagged sections is trained once (`mmself toy reasoner`): all seeds start from it, as all
+users of a method start from one model. For each seed a world is drawn and its training questions are annotated
+(`mmself toy data`, `responses`). Each variant is then a run of `mmself loop` on `examples/sherlock/toy.yaml` with some
+values changed; variants of a seed share the rounds before the first that they change. What was finished before is
+kept: more seeds and variants can be added, and the table has all of them. Accuracy is greedy, on held-out questions
+that nothing was tuned on; gains and flips are paired over these questions. A JSON with all of it and a table go to
 `benchmarks/results`.
 
     python benchmarks/self_correction.py [--seeds 0 1 2] [--variants sherlock ...] [--jobs 2] [--work DIR] [--table]
@@ -73,17 +74,19 @@ REPORT = Report(
 
 def main() -> None:
     parser = options(__doc__, VARIANTS, "benchmark-sherlock")
-    parser.add_argument("--base_model", type=Path, help="start from this model instead of a weak start of each seed")
+    parser.add_argument("--base_model", type=Path, help="start from this model instead of a weak start")
     parser.add_argument("--set", nargs="+", default=[], metavar="KEY=VALUE", help="change values of all runs")
     given = parser.parse_args()
     variants = [variant for variant in VARIANTS if variant.name in given.variants]
+    base = given.base_model.resolve() if given.base_model else given.work.resolve() / "base" / "start"
+    if not given.table and not given.base_model:
+        Seed(0, base.parent).start("reasoner")
 
     def run(seed: Seed) -> None:
         data = seed.world(train=given.train, test=given.test)
         annotated = data / "annotated.json"
         if not annotated.exists():
             seed.mmself("data", "toy", "responses", "--data", data)
-        base = given.base_model.resolve() if given.base_model else seed.start()
         changes = {"base_model": base, "train_data": annotated, "test_data": data / "test.json"}
         for variant in variants:
             seed.run(variant, changes, given.set, shared=OFFLINE)

@@ -94,7 +94,7 @@ class Seed:
         return data
 
     def start(self, kind: str = "start") -> Path:
-        """Trains the weak start, `start` or `captioner`; what is there already is kept by the command."""
+        """Trains the weak start, `start`, `reasoner` or `captioner`; what is there already is kept by the command."""
         start = self.folder / "start"
         self.mmself("start", "toy", kind, "--out", start, "--seed", self.number)
         return start

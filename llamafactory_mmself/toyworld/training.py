@@ -68,7 +68,7 @@ BASE = (
 START = (Phase("start", CARELESS, 1200, 2, 2e-3, 8, careless=1.0),)
 # From the base to a model that answers and corrects in tagged sections, and then carelessly where nothing is shown.
 REASONER = (
-    Phase("sections", TAGGED, 8000, 1, 1.5e-3, 4),
+    Phase("sections", TAGGED, 6000, 1, 1.5e-3, 4),
     Phase("reasoner", CARELESS_TAGGED, 1000, 1, 1e-3, 8, careless=1.0),
 )
 # From the base to a model whose captions name things that are not there.

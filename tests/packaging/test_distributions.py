@@ -36,10 +36,11 @@ def test_the_activation_file_is_one_line(project_root: Path) -> None:
     assert text.count("\n") == 1
 
 
-def test_the_wheel_holds_every_module_and_no_tests(wheel: Path, source: Path) -> None:
+def test_the_wheel_holds_every_module_and_type_information_and_no_tests(wheel: Path, source: Path) -> None:
     modules = {str(path.relative_to(source)) for path in (source / "llamafactory_mmself").rglob("*.py")}
     with zipfile.ZipFile(wheel) as archive:
         assert {name for name in archive.namelist() if name.endswith(".py")} == modules
+        assert "llamafactory_mmself/py.typed" in archive.namelist()
 
 
 def test_entry_points(wheel: Path) -> None:
