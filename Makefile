@@ -103,10 +103,10 @@ docs: $(VENV)/.installed-dev
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 	@echo "build/site/index.html"
 
-# Asks a public database; where there is no network it fails and says so.
+# Asks a public database; where that does not answer for a release, it fails and says so.
 audit: $(VENV)/.installed-dev
 	$(PIP) install pip-audit
-	$(BIN)/python -m pip_audit --disable-pip --no-deps --requirement $(CONSTRAINTS)
+	$(BIN)/python -m pip_audit --strict --disable-pip --no-deps --requirement $(CONSTRAINTS)
 
 bench: $(VENV)/.installed
 	$(BIN)/python benchmarks/startup.py
