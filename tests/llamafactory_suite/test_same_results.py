@@ -8,6 +8,7 @@ both runs alike.
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -122,7 +123,7 @@ def run_suite(local_models, clean_environment, tmp_path):
 def _outcomes(report):
     for case in ElementTree.parse(report).iter("testcase"):
         result = next((child for child in case if child.tag in ("failure", "error", "skipped")), None)
-        kind = "" if result is None else result.get("message", "").split(":")[0].split("\n")[0][:80]
+        kind = "" if result is None else re.split(r"[^\w.]", result.get("message", ""), maxsplit=1)[0]
         yield f"{case.get('classname')}::{case.get('name')}", ("passed" if result is None else result.tag, kind)
 
 
