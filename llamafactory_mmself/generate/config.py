@@ -176,8 +176,12 @@ def follow_training(config: EngineConfig, trained: Mapping[str, Any], where: str
             f"{where}.llamafactory: {', '.join(other)} would give sampling other prompts than training. Leave it out: "
             "the engine takes it from the training."
         )
-    shared = {name: trained[name] for name in SHARED if trained.get(name) is not None}
-    return replace(config, llamafactory={**shared, **own})
+    return replace(config, llamafactory={**shared_arguments(trained), **own})
+
+
+def shared_arguments(trained: Mapping[str, Any]) -> dict[str, Any]:
+    """A training's arguments that sampling and merging have to share (`SHARED`), as far as they are set."""
+    return {name: trained[name] for name in SHARED if trained.get(name) is not None}
 
 
 def _hint(name: str, known: set[str]) -> str:

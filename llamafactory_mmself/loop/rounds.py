@@ -13,7 +13,7 @@ from .. import verify
 from ..data.questions import Question, read_questions
 from ..evaluate.answers import Scores, score
 from ..files import read_jsonl, write_json, write_jsonl
-from ..generate.config import EngineConfig
+from ..generate.config import EngineConfig, shared_arguments
 from ..generate.jobs import SampleJob, read_samples
 from ..generate.seeds import derived_seed
 from ..generate.types import Request, SamplingParams
@@ -21,7 +21,7 @@ from ..recipes.prompts import Prompts
 from ..recipes.records import Checked, verify_samples
 from .recipe import Recipe, from_values
 from .sampler import Sampler
-from .settings import engine_config, shared_arguments, training_arguments
+from .settings import engine_config, training_arguments
 from .steps import Step
 from .training import merge, train
 
@@ -224,7 +224,7 @@ class Rounds:
         adapter, out = policy.adapter, folder / "merged"
 
         def action() -> dict[str, Any]:
-            extra = shared_arguments(self.recipe)
+            extra = shared_arguments(self.recipe.train)
             merge(policy.model, adapter, self.recipe.template, out, folder / "merge.yaml", extra)
             return {}
 

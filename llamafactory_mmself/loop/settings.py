@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ..generate.config import SHARED, EngineConfig, follow_training
+from ..generate.config import EngineConfig, follow_training
 from ..generate.encoding import load_encoder
 from ..recipes.lengths import TokenLimit
 from .recipe import Recipe
@@ -27,11 +27,6 @@ def engine_config(recipe: Recipe) -> EngineConfig:
     """
     values = {**recipe.engine, "model": recipe.base_model, "template": recipe.template}
     return follow_training(EngineConfig.from_dict(values, "`engine`"), recipe.train, "engine")
-
-
-def shared_arguments(recipe: Recipe) -> dict[str, Any]:
-    """The training arguments that sampling and merging need as well."""
-    return {name: recipe.train[name] for name in SHARED if recipe.train.get(name) is not None}
 
 
 def training_arguments(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
-from ..generate.config import SHARED
+from ..generate.config import shared_arguments
 
 
 if TYPE_CHECKING:
@@ -42,12 +42,9 @@ class RunArguments:
     generating: Any = None
 
     def shared(self) -> dict[str, Any]:
-        """LLaMA-Factory's arguments of this run that an engine has to share, see `generate.config.SHARED`."""
-        found: dict[str, Any] = {}
-        for name in SHARED:
-            value = getattr(self.model, name, getattr(self.data, name, None))
-            found[name] = ",".join(value) if isinstance(value, list) else value
-        return found
+        """LLaMA-Factory's arguments of this run that an engine has to share, as far as they are set."""
+        found = shared_arguments({**vars(self.data), **vars(self.model)})
+        return {name: ",".join(value) if isinstance(value, list) else value for name, value in found.items()}
 
 
 def check_eval_tasks(run: RunArguments, given: frozenset[str]) -> None:

@@ -127,7 +127,7 @@ class EvalTasks(TrainerCallback):
             template=run.data.template or "empty",
             batch_size=run.training.per_device_eval_batch_size * run.training.world_size,
             threads=torch.get_num_threads(),
-            llamafactory={name: value for name, value in run.shared().items() if value is not None},
+            llamafactory=run.shared(),
         )
 
     def on_step_end(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """Online strategies of stage `mdpo` in whole runs, as users start them."""
 
-import base64
 import hashlib
 import io
 import json
@@ -21,7 +20,7 @@ from PIL import Image
 
 from llamafactory_mmself.generate import breaker, client
 from llamafactory_mmself.generate.services import ServiceDead
-from tests.generate.fake_server import Reply, choices, error
+from tests.generate.fake_server import GARBAGE, Reply, choices, error, painted
 
 from .conftest import Result, same_weights
 
@@ -174,9 +173,6 @@ def test_overlap_hides_slow_services(online, train, tmp_path):
     assert waited[True] > 2.5 * waited[False]
 
 
-GARBAGE = (Reply("<html>"), Reply({"choices": "?"}), Reply({"data": [], "choices": []}), error(500, "oops"))
-
-
 def scripted(body):
     """A judge, a describer and a painter behind one address; what they say follows from what they are asked."""
     if not body:
@@ -186,7 +182,7 @@ def scripted(body):
     if "prompt" in body:
         file = io.BytesIO()
         Image.new("RGB", (56, 56), tuple(digest[:3])).save(file, "PNG")
-        return Reply({"data": [{"b64_json": base64.b64encode(file.getvalue()).decode()}]})
+        return painted(file.getvalue())
     return choices(f'{{"score": {digest[0] % 11}}}' if "You grade" in asked else f"Picture {digest.hex()[:8]}.")
 
 

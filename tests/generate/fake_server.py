@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import base64
 import json
 import threading
 import time
@@ -35,6 +36,14 @@ def error(status: int, message: str, **headers: str) -> Reply:
     """An error in OpenAI's form."""
     return Reply({"error": {"message": message}}, status, headers)
 
+
+def painted(file: bytes) -> Reply:
+    """A painter's answer with one picture."""
+    return Reply({"data": [{"b64_json": base64.b64encode(file).decode()}]})
+
+
+#: What a broken endpoint may answer.
+GARBAGE = (Reply("<html>"), Reply({"choices": "?"}), Reply({"data": [], "choices": []}), error(500, "oops"))
 
 Answer = Callable[[dict[str, Any], int], Reply]
 

@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """The painter against a scripted images endpoint, checks of pictures, and negative pictures from both."""
 
-import base64
 import dataclasses
 import io
 from pathlib import Path
@@ -24,17 +23,13 @@ from llamafactory_mmself.generate.services import (
     Services,
 )
 from llamafactory_mmself.generate.types import EngineError
-from tests.generate.fake_server import Reply, error
+from tests.generate.fake_server import Reply, error, painted
 
 
 def file_of(colour, format="PNG", size=(8, 8)):
     out = io.BytesIO()
     Image.new("RGB", size, colour).save(out, format=format)
     return out.getvalue()
-
-
-def painted(content):
-    return Reply({"data": [{"b64_json": base64.b64encode(content).decode()}]})
 
 
 RED = file_of("red")
@@ -122,8 +117,8 @@ def test_pictures_by_address_come_from_the_same_server_only(serve, painter):
     [
         Reply({"data": []}),
         Reply({"data": [{"b64_json": "***"}]}),
-        Reply({"data": [{"b64_json": base64.b64encode(b"no picture").decode()}]}),
-        Reply({"data": [{"b64_json": base64.b64encode(RED[:40]).decode()}]}),
+        painted(b"no picture"),
+        painted(RED[:40]),
         Reply({"data": [3]}),
         Reply({"data": [{}]}),
     ],

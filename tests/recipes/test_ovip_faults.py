@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: Apache-2.0
 """An offline set from services that fail: every row is the one of services that do not."""
 
-import base64
 import io
 import random
 import threading
@@ -20,11 +19,10 @@ from llamafactory_mmself.toyworld.language import paint
 from llamafactory_mmself.toyworld.scenes import caption, contradict
 from llamafactory_mmself.toyworld.seeing import look
 from llamafactory_mmself.toyworld.world import WorldOptions, write_world
-from tests.generate.fake_server import FakeServer, Reply, choices, error
+from tests.generate.fake_server import GARBAGE, FakeServer, Reply, choices, error, painted
 
 
 OPTIONS = OvipOptions(pair_rule="published", chunk=4)
-GARBAGE = (Reply("<html>"), Reply({"choices": "?"}), Reply({"data": [], "choices": []}), error(500, "oops"))
 
 
 @pytest.fixture(autouse=True)
@@ -68,7 +66,7 @@ def toy_world(body):
     if "prompt" in body:
         out = io.BytesIO()
         paint(body["prompt"], 56).save(out, format="PNG")
-        return Reply({"data": [{"b64_json": base64.b64encode(out.getvalue()).decode()}]})
+        return painted(out.getvalue())
     request = Request.ask("x", body["messages"][0]["content"])
     return choices(TOY.generate([request], SamplingParams(), 0)[0][0].text)
 
