@@ -32,6 +32,7 @@ from .guard import BadRequest, Limits, check_model, make_app
 
 MOST_IMAGES = 16
 _DATA = "data:image/"
+_GOES_ON = " \t\n.,;:!?)"
 
 
 @dataclass(frozen=True)
@@ -179,8 +180,7 @@ def _request(id: str, turns: Sequence[Turn], limits: Limits, stack: ExitStack) -
         parts = [Part(type="text", text=turn.content)] if isinstance(turn.content, str) else turn.content
         shown = [part.image_url.url for part in parts if part.type == "image_url" and part.image_url is not None]
         urls += shown
-        # A text that happens to hold a placeholder must not ask for a picture.
-        texts.append("".join(f"{IMAGE}\n" if part.type == "image_url" else _plain(part.text) for part in parts))
+        texts.append(_content(parts))
     if sum(map(len, texts)) > limits.prompt:
         raise BadRequest(f"The messages have more than {limits.prompt} characters.")
     if len(urls) > MOST_IMAGES:
@@ -193,8 +193,18 @@ def _request(id: str, turns: Sequence[Turn], limits: Limits, stack: ExitStack) -
     return Request(id, messages, tuple(paths))
 
 
-def _plain(text: str) -> str:
-    return text.replace(IMAGE, "[image]")
+def _content(parts: Sequence[Part]) -> str:
+    """A message's text. A picture and words behind it are on lines of their own, unless a sentence goes on there."""
+    content = ""
+    for part in parts:
+        if part.type == "image_url":
+            content += IMAGE
+            continue
+        # A text that happens to hold a placeholder must not ask for a picture.
+        text = part.text.replace(IMAGE, "[image]")
+        apart = content.endswith(IMAGE) and text != "" and text[0] not in _GOES_ON
+        content += f"\n{text}" if apart else text
+    return content
 
 
 def _saved(url: str, path: Path) -> str:

@@ -79,9 +79,9 @@ def test_cached_log_probs_give_the_same_run(settings, cached, train, computed, m
     for rows, models in ((8, 1 if kind == "ref_model" else 0), (0, 0)):
         loaded.clear()
         found = train(cached("llava", **changes))
-        assert found.losses == pytest.approx(live.losses, abs=1e-6)
+        assert found.losses == pytest.approx(live.losses, abs=1e-5)
         assert found.logged("rewards/margins") == pytest.approx(live.logged("rewards/margins"), abs=1e-5)
-        assert found.logged("eval_loss") == pytest.approx(live.logged("eval_loss"), abs=1e-6)
+        assert found.logged("eval_loss") == pytest.approx(live.logged("eval_loss"), abs=1e-5)
         assert computed() == rows
         assert len(loaded) == models
 
@@ -116,7 +116,7 @@ def test_what_changes_log_probs_is_computed_anew(cached, train, computed, moved,
 def test_streamed_rows_and_random_crops_are_cached(settings, cached, train, computed):
     changes = {"strategy": "ori-mdpo", "streaming": True, "max_samples": None, "max_steps": 3}
     live = train(settings("llava", **changes))
-    assert train(cached("llava", **changes)).losses == pytest.approx(live.losses, abs=1e-6)
+    assert train(cached("llava", **changes)).losses == pytest.approx(live.losses, abs=1e-5)
     assert computed() == 40
     train(cached("llava", **changes, seed=8))
     assert computed() == 40, "another seed draws other crops"

@@ -118,7 +118,7 @@ def test_a_cache_whose_filling_was_killed_is_filled_up(settings, train_cli, kill
     assert sum(map(_lines, cache.glob("*/*.logps"))) == 40
     del arguments["ref_logps"], arguments["ref_logps_dir"]
     live = train_cli({**arguments, "output_dir": str(tmp_path / "live")}, ranks=2)
-    assert found.losses == pytest.approx(live.losses, abs=1e-6)
+    assert found.losses == pytest.approx(live.losses, abs=1e-5)
 
 
 def _lines(shard: Path) -> int:

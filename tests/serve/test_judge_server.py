@@ -12,6 +12,7 @@ from PIL import Image
 
 from llamafactory_mmself.generate.config import EngineConfig
 from llamafactory_mmself.generate.engines import build_engine
+from llamafactory_mmself.generate.openai import chat_messages
 from llamafactory_mmself.generate.types import Completion, EngineError, Message, Request, SamplingParams
 from llamafactory_mmself.serve.guard import Limits
 from llamafactory_mmself.serve.judge import JudgeOptions, judge_app
@@ -87,6 +88,24 @@ def test_pictures_are_files_only_while_their_request_is_under_way(client, shapes
     assert engine.pictures == [(140, 84)]
     assert not Path(engine.calls[0][0][0].images[0]).exists()
     assert set(glob.glob(f"{tempfile.gettempdir()}/mmself-judge-*")) <= before
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        "<image>\nWhat is it?",
+        "Compare <image> and <image>.\n",
+        "<image><image>\n\nWhich is red?",
+        "What is it?\n<image>",
+        "Hello",
+    ],
+)
+def test_the_openai_engine_asks_here_what_it_was_asked(client, shapes, content):
+    engine = Echo()
+    request = Request.ask("a", content, [shapes[0]] * content.count("<image>"))
+    assert client(engine).post(URL, json={"messages": chat_messages(request)}).status_code == 200
+    (((asked,), _, _),) = engine.calls
+    assert asked.messages == request.messages
 
 
 @pytest.mark.parametrize(
