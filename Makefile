@@ -8,6 +8,7 @@
 #   make test-webui  of the tests, only those that look at LlamaBoard's pages with Chromium
 #   make test-llamafactory  LLaMA-Factory's own tests, with and without the plugin
 #   make test-release  install wheel and source archive into empty environments, on each Python from 3.11 to 3.13
+#   make trajectories  record the curves that training has with these versions of the stack
 #   make test-lmms-eval  run one task through lmms-eval, in an environment of its own beside .venv
 #   make style     mend the style         make bench     measure start-up, sampling, training steps, self-training (hours)
 #   make clean     remove what building and testing leave behind; .venv stays
@@ -39,7 +40,7 @@ DEMO := runs/toy
 export PATH := $(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: audit docs demo install test test-webui browser test-vllm test-llamafactory test-release test-lmms-eval style quality bench clean
+.PHONY: audit docs demo install test test-webui browser test-vllm test-llamafactory test-release test-lmms-eval trajectories style quality bench clean
 .DEFAULT_GOAL := demo
 
 # One thread is as fast as two for so small a model.
@@ -85,6 +86,9 @@ test-llamafactory: $(VENV)/.installed-dev
 
 test-release: $(VENV)/.installed-dev
 	$(BIN)/python -m pytest $(PYTEST_ARGS) tests/packaging/release
+
+trajectories: $(VENV)/.installed-dev
+	MMSELF_RECORD_TRAJECTORIES=1 $(BIN)/python -m pytest -m trajectory tests/e2e
 
 test-lmms-eval: $(LMMS_VENV)/.installed
 	$(LMMS_BIN)/python -m pytest -W default $(PYTEST_ARGS) tests/lmms_eval

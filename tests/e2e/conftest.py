@@ -3,6 +3,7 @@
 
 import importlib.util
 import json
+import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,6 +16,7 @@ import yaml
 from safetensors.torch import load_file
 
 from llamafactory_mmself.toyworld.models import TEMPLATES
+from tests.e2e.trajectories import RECORD, Trajectories
 
 
 @dataclass(frozen=True)
@@ -95,6 +97,17 @@ def train() -> Callable[[dict[str, Any]], Result]:
         return Result(folder)
 
     return run
+
+
+@pytest.fixture
+def recorded(tiny_models) -> Callable[..., None]:
+    """Compares curves of a run with the recorded ones of this stack: `recorded(name, result, metric, ...)`."""
+    trajectories = Trajectories(record=RECORD in os.environ)
+
+    def check(name: str, result: Result, *metrics: str, family: str = "qwen2_vl") -> None:
+        trajectories.check(name, tiny_models(family), result.logged, ("loss", *metrics))
+
+    return check
 
 
 @pytest.fixture

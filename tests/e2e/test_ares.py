@@ -153,8 +153,10 @@ def test_a_critic_with_an_adapter_of_its_own(ppo, train, tmp_path):
     assert all(torch.equal(critic[name], again[name]) for name in critic)
 
 
-def test_packed_and_dense_runs_agree(ppo, train):
+@pytest.mark.trajectory
+def test_packed_and_dense_runs_agree(ppo, train, recorded):
     dense = train(ppo(tree_forward="dense"))
+    recorded("ares_ppo", dense, "reward")
     packed = train(ppo(tree_forward="packed"))
     assert packed.losses == pytest.approx(dense.losses, abs=1e-4)
 

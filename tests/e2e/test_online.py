@@ -129,9 +129,13 @@ def test_a_run_in_turn_can_be_repeated_and_resumed(online, train, tmp_path):
         assert lines(found, "online_sample_data.jsonl") == lines(whole, "online_sample_data.jsonl")
 
 
-def test_packed_dense_and_accumulated_runs_agree(online, train):
-    dense = train(online(tree_forward="dense", gradient_accumulation_steps=2, exp_per_batch=1))
-    packed = train(online(tree_forward="packed", exp_per_batch=2))
+@pytest.mark.trajectory
+@pytest.mark.parametrize("strategy", ["online-orm", "grpo"])
+def test_packed_dense_and_accumulated_runs_agree(online, grpo, train, recorded, strategy):
+    make = grpo if strategy == "grpo" else online
+    dense = train(make(tree_forward="dense", gradient_accumulation_steps=2, exp_per_batch=1))
+    recorded(strategy, dense)
+    packed = train(make(tree_forward="packed", exp_per_batch=2))
     assert len(dense.losses) == 2
     assert packed.losses == pytest.approx(dense.losses, abs=1e-4)
 

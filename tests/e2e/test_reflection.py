@@ -114,8 +114,10 @@ def test_weights_follow_the_formula(reflect, train):
 WEIGHTED = {"kind_weights": "cot=0.5,select=3", "max_samples": 8, "max_steps": 2}
 
 
-def test_accumulation_of_a_weighted_loss_changes_nothing(reflect, train):
+@pytest.mark.trajectory
+def test_accumulation_of_a_weighted_loss_changes_nothing(reflect, train, recorded):
     whole = train(reflect(**WEIGHTED, per_device_train_batch_size=4))
+    recorded("reflection_sft", whole, *(f"loss_{kind}" for kind in KINDS), family="llava")
     parts = train(reflect(**WEIGHTED, per_device_train_batch_size=1, gradient_accumulation_steps=4))
     assert whole.losses == pytest.approx(parts.losses, abs=2e-5)
     for kind in KINDS:

@@ -56,12 +56,16 @@ def environment(deepspeed_config):
 BY_STAGE = {"orm": tuple(LAYOUTS), **dict.fromkeys(("svco-textref", "sherlock_dpo"), ("accumulation", "two ranks"))}
 
 
+@pytest.mark.trajectory
 @pytest.mark.parametrize("stage_name", STAGES)
-def test_ranks_micro_batches_and_packing_change_nothing(settings, train_cli, environment, stage_name, tmp_path):
+def test_ranks_micro_batches_and_packing_change_nothing(
+    settings, train_cli, environment, recorded, stage_name, tmp_path
+):
     stage = STAGES[stage_name]
     alone = {**stage, **COMMON, "tree_forward": "dense", "per_device_train_batch_size": 4}
     whole = train_cli(settings(**alone, output_dir=str(tmp_path / "whole")))
     assert len(whole.losses) == 4
+    recorded(stage_name, whole, "rewards/margins", "rewards/accuracies")
     for place, name in enumerate(BY_STAGE[stage_name]):
         ranks, changes = LAYOUTS[name]
         changes = dict(changes)
