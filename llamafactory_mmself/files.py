@@ -14,6 +14,10 @@ from typing import Any
 
 TORN = ".torn"  # suffix of a file that is being written; what a kill leaves of it can be removed
 
+# Read once: it can only be read by changing it, for all threads of the process.
+_UMASK = os.umask(0)
+os.umask(_UMASK)
+
 
 class FileError(ValueError):
     """A file that cannot be read or written, with its path and the reason."""
@@ -34,7 +38,7 @@ def write_bytes(path: Path, content: bytes) -> None:
             file.write(content)
             file.flush()
             os.fsync(file.fileno())
-        os.chmod(scratch, 0o666 & ~_umask())
+        os.chmod(scratch, 0o666 & ~_UMASK)
         os.replace(scratch, path)
     except OSError as error:
         if scratch is not None:
@@ -124,9 +128,3 @@ def digest(path: Path) -> str:
     """SHA-256 of a file's content, in hexadecimal."""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -3,6 +3,7 @@
 
 import errno
 import os
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -33,6 +34,14 @@ def test_new_files_have_the_usual_permissions(tmp_path) -> None:
     write_text(tmp_path / "ours", "")
     (tmp_path / "usual").write_text("")
     assert (tmp_path / "ours").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_threads_that_write_leave_the_umask_alone(tmp_path, monkeypatch) -> None:
+    set_to, change = [], os.umask
+    monkeypatch.setattr(files.os, "umask", lambda mask: set_to.append(mask) or change(mask))
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda place: write_text(tmp_path / str(place), ""), range(64)))
+    assert set_to == []
 
 
 def test_damaged_files_are_named_with_their_line(tmp_path) -> None:
