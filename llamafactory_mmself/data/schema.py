@@ -146,7 +146,7 @@ def schema_format(formatting: str) -> str:
 
 
 def schema_from_attr(name: str, attr: Any) -> DatasetSchema:
-    """The schema of a data set that LLaMA-Factory has read itself.
+    """The schema of a data set as far as LLaMA-Factory knows it: without what the entry says about our own columns.
 
     Args:
         name: of the data set.
@@ -201,6 +201,17 @@ def read_dataset_info(dataset_dir: Path, names: Sequence[str] | None = None) -> 
     if faults:
         raise DataError(faults)
     return schemas
+
+
+def find_schema(dataset_dir: Any, name: str) -> DatasetSchema | None:
+    """The entry of a data set, or None where `dataset_dir` is no folder with entries: `ONLINE`, `REMOTE:<repository>`.
+
+    Raises:
+        DataError: See `read_dataset_info`.
+    """
+    if not isinstance(dataset_dir, str) or not Path(dataset_dir, DATASET_INFO).is_file():
+        return None
+    return read_dataset_info(Path(dataset_dir), [name])[name]
 
 
 def suggest(word: str, known: Iterable[str], title: str) -> str:

@@ -16,7 +16,7 @@ from ..data.schema import (
     EXTRA_COLUMNS,
     LLAMAFACTORY_COLUMNS,
     DatasetSchema,
-    read_dataset_info,
+    find_schema,
     schema_from_attr,
 )
 from ..data.validate import missing_requirements
@@ -50,15 +50,13 @@ def checked_rows(stage: TreeStage, run: RunArguments, name: str) -> list[Prefere
 def _read(stage: TreeStage, run: RunArguments, name: str) -> tuple[DatasetSchema, list[PreferenceRow], list[Fault]]:
     media_dir = Path(run.data.media_dir)
     (attr,) = lf.get_dataset_list([name], run.data.dataset_dir)
-    local = attr.load_from == "file"
-    if local:
-        schema = stage.schema(read_dataset_info(Path(run.data.dataset_dir), [name])[name], run)
+    schema = stage.schema(find_schema(run.data.dataset_dir, name) or schema_from_attr(name, attr), run)
+    if attr.load_from == "file":
         path = Path(run.data.dataset_dir, attr.dataset_name)
         files = sorted(path.iterdir()) if path.is_dir() else [path]
         if schema.formatting in _OWN_FORMATS and all(file.suffix in JSON_SUFFIXES for file in files):
             return schema, *read_rows(schema, Path(run.data.dataset_dir), media_dir)
     raw = lf.load_raw_dataset(attr, run.model, _unlimited(run.data), run.training)
-    schema = stage.schema(schema_from_attr(name, attr), run)
     if attr.formatting not in _OWN_FORMATS:
         raw = [_converted(row, attr, run.data) for row in raw]
         schema = stage.schema(CONVERTED, run)

@@ -23,6 +23,7 @@ from llamafactory_mmself.stages.reflection_sft.pairs import (  # noqa: E402
     torn_groups,
 )
 from llamafactory_mmself.stages.reflection_sft.rows import (  # noqa: E402
+    KindConverter,
     KindProcessor,
     PackedKindProcessor,
     last_answer_only,
@@ -105,6 +106,14 @@ def test_masked_history_leaves_nothing_in_not_even_its_ends(encode, template):
     assert "Two of them." in text and "square" not in text and "red" not in text
     whole, _ = encode(template, TALK)
     assert inputs["input_ids"] == whole["input_ids"]
+
+
+def test_columns_that_are_switched_off_are_not_read():
+    """`"kind": null` in dataset_info.json: the rows' own `kind` means something else."""
+    row = {"kind": "photo", "pair": 3}
+    assert KindConverter(dict, "rows", {})(row) == {**row, "_kind": "none", "_pair": ""}
+    kept = KindConverter(dict, "rows", {"kind": "kind"})(row)
+    assert kept["_kind"] == "photo" and kept["_pair"] == ""
 
 
 def test_train_on_prompt_trains_everything(encode):

@@ -11,7 +11,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from ...data.schema import DATASET_INFO, read_dataset_info
+from ...data.schema import find_schema
 from ...plugin import lf
 from ..base import RunArguments, SettingError
 
@@ -68,8 +68,8 @@ class KindConverter:
         return {**self.original(row), "_kind": kind or NO_KIND, "_pair": pair}
 
     def _text(self, row: Mapping[str, Any], column: str) -> str:
-        key = self.columns.get(column, column)
-        value = row.get(key)
+        key = self.columns.get(column)
+        value = None if key is None else row.get(key)
         if value is None or isinstance(value, str):
             return value or ""
         where = f" (id {row['id']})" if "id" in row else ""
@@ -224,9 +224,8 @@ def _saved_kinds(path: str) -> Kinds:
 
 def _columns(name: str, dataset_dir: Any) -> Mapping[str, str]:
     """Where the rows of a data set have their kind and pair."""
-    if isinstance(dataset_dir, str) and Path(dataset_dir, DATASET_INFO).is_file():
-        return read_dataset_info(Path(dataset_dir), [name])[name].columns
-    return {}
+    schema = find_schema(dataset_dir, name)
+    return {"kind": "kind", "pair": "pair"} if schema is None else schema.columns
 
 
 def _kinds_of(run: RunArguments, train: Any, evaluation: Any) -> Kinds:
