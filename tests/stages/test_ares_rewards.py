@@ -2,15 +2,22 @@
 """From sentences to rewards of tokens, and from a buffer to advantages."""
 
 import json
+import pickle
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 import torch
 
 from llamafactory_mmself.data.questions import Question
+from llamafactory_mmself.generate.client import Refused
 from llamafactory_mmself.generate.teacher import Lesson, Scored
+from llamafactory_mmself.generate.types import EngineError
+from llamafactory_mmself.stages.ares_ppo import collector
 from llamafactory_mmself.stages.ares_ppo.advantages import with_advantages
 from llamafactory_mmself.stages.ares_ppo.alarms import alarms, figures
 from llamafactory_mmself.stages.ares_ppo.arguments import AresPPOArguments
+from llamafactory_mmself.stages.ares_ppo.collector import Collector
 from llamafactory_mmself.stages.ares_ppo.loader import Place, RolloutLoader, Shape
 from llamafactory_mmself.stages.ares_ppo.rewards import Custom, Rewarder, Taught
 from llamafactory_mmself.stages.ares_ppo.rollouts import Response, Rollout
@@ -51,6 +58,25 @@ def rewarded(teacher, *texts, finish="stop", **changes):
     responses = [response(text, finish) for text in texts]
     answers = [rewarder.answered(QUESTION, number, item) for number, item in enumerate(responses)]
     return rewarder.reward(answers, responses), rewarder
+
+
+def refused():
+    return Refused("http://teacher answered HTTP 401: no such key.", 401, "no such key.")
+
+
+def test_the_first_rank_tells_the_others_why_nobody_gets_a_reward(monkeypatch):
+    sent = []
+    monkeypatch.setattr(collector, "from_first", lambda value: sent.append(pickle.dumps(value)) or value)
+    rewarder = SimpleNamespace(answered=lambda *_: None, reward=Mock(side_effect=refused()))
+    first = Collector(run=None, asked=[], sampler=None, rewarder=rewarder, scorer=None)
+    with pytest.raises(Refused, match="HTTP 401"):
+        first._rewarded([], [])
+
+    monkeypatch.setattr(collector, "from_first", lambda value: pickle.loads(sent[0]))
+    monkeypatch.setattr(torch.distributed, "is_initialized", lambda: True)
+    monkeypatch.setattr(torch.distributed, "get_rank", lambda: 1)
+    with pytest.raises(EngineError, match="http://teacher answered HTTP 401: no such key"):
+        first._rewarded([], [])
 
 
 def test_scores_go_to_the_tokens_that_end_sentences():

@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ...files import write_jsonl
 from ...generate.seeds import derived_seed
+from ...generate.types import EngineError
 from ...plugin import lf
 from ...tree.actor_critic import ActorCriticScorer
 from ...tree.batch import Batch
@@ -111,18 +112,16 @@ class Collector:
 
     def _rewarded(self, chosen: Sequence[Asked], rollouts: Sequence[Rollout]) -> list[Rollout]:
         """The first rank asks for rewards, so that there is one cache and one budget; the others wait."""
-        found: list[list[Response]] | Exception | None = None
-        if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
-            found = from_first(None)
-        else:
+        found: list[list[Response]] = []
+        failure: Exception | None = None
+        if not torch.distributed.is_initialized() or torch.distributed.get_rank() == 0:
             try:
                 found = self._ask(chosen, rollouts)
             except (ValueError, OSError) as error:  # the others wait for it, too
-                found = error
-            found = from_first(found)
-        if isinstance(found, Exception):
-            raise found
-        assert found is not None
+                failure = error
+        found, problem = from_first((found, None if failure is None else str(failure)))  # not every error pickles
+        if problem is not None:
+            raise failure or EngineError(problem)
         return [replace(rollout, responses=tuple(item)) for rollout, item in zip(rollouts, found, strict=True)]
 
     def _ask(self, chosen: Sequence[Asked], rollouts: Sequence[Rollout]) -> list[list[Response]]:
