@@ -15,7 +15,8 @@ from llamafactory_mmself.loop.ares_presets import with_preset
 ROOT = Path(__file__).resolve().parent.parent
 TEACHERS = sorted((ROOT / "examples").rglob("teacher*.yaml"))
 SERVICES = sorted((ROOT / "examples").rglob("*services.yaml"))
-EXAMPLES = sorted(set((ROOT / "examples").rglob("*.yaml")) - {*TEACHERS, *SERVICES})
+ALL = sorted((ROOT / "examples").rglob("*.yaml"))
+EXAMPLES = sorted(set(ALL) - {*TEACHERS, *SERVICES})
 RECIPES = [path for path in EXAMPLES if "method" in yaml.safe_load(path.read_text())]
 TINY = [path for path in EXAMPLES if path.stem.endswith("_tiny")]
 PRESETS = {"r3v-geoqa": "r3v/geoqa_qwen2_vl_7b_paper.yaml", "stl": "stl/m3cot_llava15_7b_paper.yaml"}
@@ -65,6 +66,27 @@ def test_services_are_ones_that_can_be_asked(path):
 
     with load_services(path) as services:
         assert services.policies["painter"].startswith("black-forest-labs/FLUX.1-dev@")
+
+
+def entries(values: Any) -> list[tuple[str, Any]]:
+    """Every key of a file and its value, however deep."""
+    if not isinstance(values, dict):
+        return []
+    return [entry for key, value in values.items() for entry in [(key, value), *entries(value)]]
+
+
+@pytest.mark.parametrize("path", ALL, ids=lambda path: path.name)
+def test_files_that_it_names_are_there_and_no_code_of_models_is_run(path):
+    found = entries(yaml.safe_load(path.read_text()))
+    named = [str(value) for key, value in found if key in ("services", "teacher", "deepspeed")]
+    assert not [name for name in named if Path(name).suffix in (".yaml", ".json") and not (ROOT / name).is_file()]
+    assert "trust_remote_code" not in dict(found)
+
+
+def test_the_readme_names_no_file_that_is_not_there():
+    named = re.findall(r"`([\w/]+\.(?:yaml|json))`", (ROOT / "examples" / "README.md").read_text())
+    missing = {name for name in named if not list((ROOT / "examples").rglob(name))}
+    assert named and not missing
 
 
 @pytest.mark.parametrize("path", TINY, ids=lambda path: path.name)
