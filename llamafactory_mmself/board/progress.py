@@ -5,7 +5,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
 from html import escape
 from pathlib import Path
 from typing import Any, Literal
@@ -67,7 +66,7 @@ class Progress:
     Attributes:
         folder: of the run.
         state: `none` if there is no run, `starting` before its first step.
-        steps: all of them, in order; those that no one has begun yet only if the recipe can still be read.
+        steps: all of them, in order.
         inner: of the step at work.
         error: that the last start ended with.
         pid: of the process at work.
@@ -101,11 +100,12 @@ def read_progress(folder: Path) -> Progress:
             return Progress(folder, "starting", pid=pid)
         error = failure(folder)
         return Progress(folder, "none" if error is None else "failed", error=error)
-    records = (_json(folder / "manifest.json") or {}).get("steps")
+    manifest = _json(folder / "manifest.json") or {}
+    records, planned = manifest.get("steps"), manifest.get("planned")
     records = records if isinstance(records, dict) else {}
     current = (_json(folder / "current.json") or {}).get("step")
     current = current if isinstance(current, str) else None
-    names = _planned(folder) or list(records)
+    names = [str(name) for name in planned] if isinstance(planned, list) else list(records)
     if current is not None and current not in names:
         names.append(current)
     steps = [_step(name, records.get(name), current, process is not None) for name in names]
@@ -192,28 +192,6 @@ def _step(name: str, record: Any, current: str | None, alive: bool) -> StepView:
         float(seconds) if isinstance(seconds, (int, float)) else None,
         figures if isinstance(figures, Mapping) else None,
     )
-
-
-def _planned(folder: Path) -> list[str]:
-    try:
-        state = (folder / "run.json").stat()
-    except OSError:
-        return []
-    return list(_step_names(folder, state.st_mtime_ns, state.st_size))
-
-
-@lru_cache(maxsize=16)
-def _step_names(folder: Path, changed: int, size: int) -> tuple[str, ...]:
-    """Names of all steps of a run; none if its recipe cannot be read any more, its data having gone."""
-    from ..loop.methods import make_steps
-    from ..loop.recipe import make_recipe
-    from ..loop.sampler import Sampler
-
-    try:
-        recipe = make_recipe(read_json(folder / "run.json"), str(folder / "run.json"))
-        return tuple(step.name for step in make_steps(recipe, Sampler()))
-    except (ValueError, OSError, KeyError, TypeError):
-        return ()
 
 
 def _inner(folder: Path, current: str | None) -> Inner | None:

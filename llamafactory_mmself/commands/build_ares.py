@@ -16,6 +16,7 @@ from .sample import add_engine, engine_config, engine_file
 
 
 if TYPE_CHECKING:
+    from ..generate.teacher import Teacher
     from ..prompts import Prompt
     from ..recipes.ares import Built
 
@@ -136,11 +137,11 @@ def _score(arguments: argparse.Namespace) -> int:
     from ..recipes.ares import score_samples
 
     questions, samples = read_questions(arguments.questions, labelled=False), read_samples(arguments.samples)
-    teacher = load_teacher(arguments.teacher)
+    teacher = load_teacher(arguments.teacher, arguments.out.with_suffix(".teacher.jsonl"))
     options = _options(arguments, score_answer=arguments.score_answer)
     facts = score_samples(questions, samples, teacher, options, arguments.out)
     print(f"{arguments.out}: {_listed({**facts, **teacher.counts()})}")
-    return 0
+    return _status(teacher)
 
 
 def _correct(arguments: argparse.Namespace) -> int:
@@ -157,12 +158,14 @@ def _correct(arguments: argparse.Namespace) -> int:
         min_sentences=arguments.min_sentences,
         drop_repeats=not arguments.keep_repeats,
     )
-    teacher = load_teacher(arguments.teacher)
+    teacher = load_teacher(arguments.teacher, arguments.out / f"{arguments.name}.teacher.jsonl")
     pairs = lessons_to_correct(questions, samples, options)
     corrected = teacher.correct([lesson for lesson, _ in pairs])
     built = correction_rows(pairs, corrected, question_prompt(arguments.prompt), options)
     print(f"teacher: {_listed(teacher.counts())}")
-    return _write(arguments, built)
+    status = _status(teacher)
+    _write(arguments, built)
+    return status
 
 
 def _answer(arguments: argparse.Namespace) -> int:
@@ -250,9 +253,9 @@ def _report(arguments: argparse.Namespace) -> int:
 def _compare(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARN")
     from ..data.questions import read_questions
-    from ..evaluate.benchmark import LazyEngine
     from ..evaluate.rationales import win_rate
     from ..files import write_json
+    from ..generate.engines import LazyEngine
     from ..generate.jobs import read_samples
 
     questions = read_questions(arguments.questions, labelled=False)
@@ -275,6 +278,18 @@ def _compare(arguments: argparse.Namespace) -> int:
         print(f"{name:<8} {value:>5} % (95 %: {low} to {high})")
     print(f"{'pairs':<8} {found['pairs']}, unparsed {found['unparsed']}, without a partner {found['unpaired']}")
     return 0
+
+
+def _status(teacher: Teacher) -> int:
+    """1 where the teacher was away and lessons are lacking, which is told with what to do."""
+    lacking = int(teacher.counts().get("unanswered", 0))
+    if lacking:
+        print(
+            f"mmself: the teacher has not answered {lacking} lessons, which are left out. See that it is up and run "
+            "the same command again; what it has answered is not asked again.",
+            file=sys.stderr,
+        )
+    return 1 if lacking else 0
 
 
 def _write(arguments: argparse.Namespace, built: Built) -> int:

@@ -255,8 +255,10 @@ def _candidates(arguments: argparse.Namespace) -> int:
     os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARN")
     from ..data.questions import read_questions
     from ..generate.config import EngineConfig
-    from ..generate.jobs import SampleJob, read_samples, run_job
+    from ..generate.jobs import SampleJob, read_samples
+    from ..generate.seeds import derived_seed
     from ..generate.types import SamplingParams
+    from ..loop.sampler import Sampler
     from ..recipes.prompts import SherlockPrompts
     from ..recipes.sherlock_online import JUDGING, Ask, gather, unlabelled, write_chains
 
@@ -266,21 +268,24 @@ def _candidates(arguments: argparse.Namespace) -> int:
     )
     judge = None if arguments.judge is None else engine_file(arguments.judge)
 
-    def sampled(config: EngineConfig, params: SamplingParams) -> Ask:
+    def sampled(sampler: Sampler, config: EngineConfig, params: SamplingParams) -> Ask:
         def ask(name: str, requests: Any) -> Any:
-            return read_samples(run_job(SampleJob(requests, params, arguments.seed, folder / f"{name}.jsonl"), config))
+            # A seed of its own for each turn: corrections that agree because of equal dice would show nothing.
+            seed = derived_seed(arguments.seed, name)
+            return read_samples(sampler.run(SampleJob(requests, params, seed, folder / f"{name}.jsonl"), config))
 
         return ask
 
-    with contextlib.redirect_stdout(sys.stderr):  # LLaMA-Factory logs to standard output
+    # LLaMA-Factory logs to standard output
+    with contextlib.redirect_stdout(sys.stderr), Sampler() as sampler:
         found = gather(
             unlabelled(read_questions(arguments.questions, labelled=False)),
-            sampled(engine_config(arguments), params),
+            sampled(sampler, engine_config(arguments), params),
             _options(arguments),
             SherlockPrompts.load(prompt_files(arguments.prompt)),
             arguments.profile,
             arguments.seed,
-            judge=None if judge is None else sampled(judge, JUDGING),
+            judge=None if judge is None else sampled(sampler, judge, JUDGING),
         )
     path = arguments.out / f"{arguments.name}_chains.jsonl"
     write_chains(path, found.chains)

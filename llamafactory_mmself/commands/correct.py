@@ -79,8 +79,8 @@ def _measure(options: argparse.Namespace) -> str:
     from ..data.questions import read_questions
     from ..evaluate.correct import CorrectOptions, correct
     from ..evaluate.turns import write_turns
-    from ..generate.jobs import run_job
     from ..generate.types import SamplingParams
+    from ..loop.sampler import Sampler
     from ..recipes.prompts import SherlockPrompts
 
     config = engine_config(options)
@@ -105,14 +105,15 @@ def _measure(options: argparse.Namespace) -> str:
     )
     prompts = SherlockPrompts.load(prompt_files(options.prompt))
     questions = read_questions(options.questions)
-    points = correct(
-        questions,
-        partial(run_job, config=config),
-        chosen,
-        prompts,
-        options.out,
-        judge=None if judge is None else partial(run_job, config=judge),
-    )
+    with Sampler() as sampler:
+        points = correct(
+            questions,
+            partial(sampler.run, config=config),
+            chosen,
+            prompts,
+            options.out,
+            judge=None if judge is None else partial(sampler.run, config=judge),
+        )
     facts = {
         "questions": str(options.questions),
         "engine": config.to_dict(),

@@ -88,7 +88,7 @@ def _run(options: argparse.Namespace) -> int:
             missing = missing or error
             continue
         title = "_".join(part for part in (name, split, options.domain) if part)
-        questions = _copied(source.questions, out, name) if options.copy_images else source.questions
+        questions = _copied(source.questions, out, title) if options.copy_images else source.questions
         write_questions(out / f"{title}.json", questions)
         register_dataset(
             out / "dataset_info.json",
@@ -108,10 +108,11 @@ def _tell(file: Path, source: Source) -> None:
         print(f"  left out: {count:,} ({reason}); the first: {source.examples[reason]}", file=sys.stderr)
 
 
-def _copied(questions: list[Question], out: Path, name: str) -> list[Question]:
+def _copied(questions: list[Question], out: Path, title: str) -> list[Question]:
+    """The questions with copies of their pictures, in a folder of the table's own: splits may use the same names."""
     from tqdm import tqdm
 
-    folder = out / "images" / name
+    folder = out / "images" / title
     folder.mkdir(parents=True, exist_ok=True)
     copies: dict[str, str] = {}
     taken: set[str] = set()

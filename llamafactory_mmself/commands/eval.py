@@ -18,8 +18,9 @@ from .sample import add_engine, engine_config, engine_file, prompt_files
 
 
 if TYPE_CHECKING:
-    from ..evaluate.benchmark import LazyEngine, Outcome, Settings
+    from ..evaluate.benchmark import Outcome, Settings
     from ..evaluate.tasks.task import Task
+    from ..generate.engines import LazyEngine
 
 _EPILOG = f"""
 examples:
@@ -180,8 +181,9 @@ def _check_prompts(prompts: dict[str, str], tasks: list[Task]) -> None:
 
 
 def _evaluate(options: argparse.Namespace, tasks: list[Task], settings: Settings) -> Outcome:
-    from ..evaluate.benchmark import LazyEngine, evaluate
+    from ..evaluate.benchmark import evaluate
     from ..evaluate.original_llava import refuse_original_llava
+    from ..generate.engines import LazyEngine
     from ..generate.jobs import SampleJob, run_job
 
     judge = None if options.judge is None else LazyEngine(engine_file(options.judge))

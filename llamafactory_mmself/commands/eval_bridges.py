@@ -144,15 +144,18 @@ def _whole_model(options: argparse.Namespace) -> str:
     adapters = [adapter for adapter in options.adapter or () if adapter != "none"]
     if not adapters:
         return str(options.model)
+    from ..files import write_text
+    from ..generate.config import EngineConfig
+    from ..generate.policy import policy_of
     from ..loop.training import is_model, merge
 
     if len(adapters) > 1 or not options.template:
         raise ValueError("lmms-eval loads whole models: give one --adapter and --template, and it is merged first.")
     merged = options.out / "merged"
     note = options.out / "merged_from.txt"
-    made_of = f"{options.model}\n{adapters[0]}\n"
+    made_of = policy_of(EngineConfig(model=options.model, adapter=(adapters[0],), template=options.template)) + "\n"
     if not (is_model(merged) and note.is_file() and note.read_text(encoding="utf-8") == made_of):
         options.out.mkdir(parents=True, exist_ok=True)
         merge(options.model, Path(adapters[0]), options.template, merged, options.out / "merge.yaml", {})
-        note.write_text(made_of, encoding="utf-8")
+        write_text(note, made_of)
     return str(merged)

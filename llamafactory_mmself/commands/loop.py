@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import argparse
 import os
-import signal
 from pathlib import Path
 from typing import Any
 
@@ -57,17 +56,11 @@ def add(commands: Any) -> None:
 
 def _run(options: argparse.Namespace) -> int:
     os.environ.setdefault("LLAMAFACTORY_VERBOSITY", "WARN")
-    for name in (signal.SIGTERM, signal.SIGHUP):  # end in order: what was started has to end, too
-        signal.signal(name, _stop)
     from ..loop.run import run_loop
 
     for recipe in recipes(options):
         run_loop(recipe, dry_run=options.dry_run, restart_from=options.restart_from)
     return 0
-
-
-def _stop(number: int, frame: Any) -> None:
-    raise SystemExit(128 + number)
 
 
 def recipes(options: argparse.Namespace) -> list[Any]:

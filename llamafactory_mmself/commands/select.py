@@ -106,7 +106,7 @@ def _select(options: argparse.Namespace) -> str:
     from ..evaluate.answers import EvaluateError
     from ..evaluate.curves import write_curve
     from ..evaluate.select import SelectOptions, scale
-    from ..generate.jobs import run_job
+    from ..loop.sampler import Sampler
     from ..recipes.prompts import Prompts
 
     if options.max_select_num is not None:
@@ -123,15 +123,16 @@ def _select(options: argparse.Namespace) -> str:
     )
     prompts = Prompts.load(prompt_files(options.prompt))
     limit = _limit(config, options.max_prompt_tokens, _CUTOFF_LEN)
-    points = scale(
-        read_questions(options.questions),
-        partial(run_job, config=config),
-        chosen,
-        prompts,
-        options.out,
-        limit=limit,
-        samples=options.samples,
-    )
+    with Sampler() as sampler:
+        points = scale(
+            read_questions(options.questions),
+            partial(sampler.run, config=config),
+            chosen,
+            prompts,
+            options.out,
+            limit=limit,
+            samples=options.samples,
+        )
     facts = {"questions": str(options.questions), "engine": config.to_dict(), "sampling": chosen.params.to_dict()}
     return write_curve(points, options.out, {**facts, "samples": options.samples and str(options.samples)})
 

@@ -18,13 +18,10 @@ from pathlib import Path
 from typing import Any, Literal
 
 from ..files import read_json
-from ..generate.config import EngineConfig
-from ..generate.engines import build_engine
 from ..generate.jobs import PACKAGES, SampleJob, read_samples
-from ..generate.policy import policy_of
 from ..generate.requests import question_prompt
 from ..generate.seeds import derived_seed
-from ..generate.types import Completion, Engine, Request, SamplingParams
+from ..generate.types import Engine, Request, SamplingParams
 from ..prompts import Prompt
 from . import metrics
 from .metrics.base import Item, Metric
@@ -138,36 +135,6 @@ class Outcome:
 
     scored: Sequence[Scored]
     not_run: Mapping[str, str]
-
-
-class LazyEngine:
-    """An engine that is loaded when it is first asked: finished jobs need none, and several jobs share one.
-
-    Args:
-        config: the engine's settings.
-
-    Raises:
-        EngineError: there is no such model.
-    """
-
-    def __init__(self, config: EngineConfig) -> None:
-        self.config = config
-        self.name: str = config.name
-        self._engine = build_engine(config) if config.name == "openai" else None
-        self.policy = policy_of(config) if self._engine is None else self._engine.policy
-
-    def generate(self, requests: Sequence[Request], params: SamplingParams, seed: int) -> list[list[Completion]]:
-        """See `Engine.generate`."""
-        if self._engine is None:
-            self._engine = build_engine(self.config)
-        return self._engine.generate(requests, params, seed)
-
-    def close(self) -> None:
-        """Frees the model if one was loaded; the next call loads it again."""
-        if self._engine is not None:
-            self._engine.close()
-        if self.config.name != "openai":
-            self._engine = None
 
 
 def evaluate(

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from ..files import write_bytes
+
 
 Format = Literal["png", "svg"]
 
@@ -170,12 +172,15 @@ def picture(figure: Any, kind: Format) -> bytes:
 
 
 def save(figure: Any, stem: Path) -> list[Path]:
-    """Writes `<stem>.png` and `<stem>.svg`."""
+    """Writes `<stem>.png` and `<stem>.svg`.
+
+    Raises:
+        FileError: one cannot be written.
+    """
     paths = []
     for kind in ("png", "svg"):
         path = stem.with_name(f"{stem.name}.{kind}")
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(picture(figure, kind))
+        write_bytes(path, picture(figure, kind))
         paths.append(path)
     return paths
 

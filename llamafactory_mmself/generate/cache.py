@@ -3,19 +3,19 @@
 
 from __future__ import annotations
 
-import fcntl
+import hashlib
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
-from ..files import FileError
+from ..files import FileError, append_jsonl
 
 
 class AnswerCache:
     """Texts by key in a JSONL file, which several processes may add to.
 
-    A line that a kill or a full disk cut short is passed over, and asked for again when it is needed.
+    Each line has a checksum. One that was damaged, or that a kill or a full disk cut short, is passed over, and asked
+    for again when it is needed.
 
     Attributes:
         damaged: lines that were passed over when the file was read.
@@ -52,6 +52,12 @@ class AnswerCache:
             self._write(self._path, fresh)
         self._answers.update(fresh)
 
+    def replace(self, answers: Mapping[str, tuple[str, str]]) -> None:
+        """Adds answers; those that are there under the same keys count no longer. Errors as for `add`."""
+        if self._path is not None and answers:
+            self._write(self._path, answers)
+        self._answers.update(answers)
+
     def _read(self, path: Path) -> None:
         try:
             lines = path.read_bytes().split(b"\n")
@@ -61,26 +67,23 @@ class AnswerCache:
             try:
                 row = json.loads(line)
                 key, text, reason = row["key"], row["text"], row["finish_reason"]
+                whole = row["sha256"] == _checksum(key, text, reason)
             except (ValueError, KeyError, TypeError):
+                whole = False
+            if whole:
+                self._answers[key] = (text, reason)
+            else:
                 self.damaged += 1
-                continue
-            self._answers[key] = (text, reason)
 
     def _write(self, path: Path, answers: Mapping[str, tuple[str, str]]) -> None:
-        rows = [{"key": key, "text": text, "finish_reason": reason} for key, (text, reason) in answers.items()]
-        content = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(path, "ab+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
-                if file.seek(0, os.SEEK_END):
-                    file.seek(-1, os.SEEK_END)
-                    content = content if file.read(1) == b"\n" else b"\n" + content  # ends a line that was cut short
-                file.write(content)
-                file.flush()
-                os.fsync(file.fileno())
-        except OSError as error:
-            raise FileError(
-                f"The cache {path} cannot be written: {error.strerror or error}. Make room and start again; the "
-                "answers before these are kept."
-            ) from error
+        append_jsonl(
+            path,
+            (
+                {"key": key, "text": text, "finish_reason": reason, "sha256": _checksum(key, text, reason)}
+                for key, (text, reason) in answers.items()
+            ),
+        )
+
+
+def _checksum(key: str, text: str, reason: str) -> str:
+    return hashlib.sha256(json.dumps([key, text, reason]).encode()).hexdigest()[:16]

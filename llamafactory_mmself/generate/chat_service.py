@@ -21,7 +21,7 @@ from ..data.questions import IMAGE
 from ..files import digest
 from ..prompts import Prompt, load_prompt
 from .cache import AnswerCache
-from .client import Refused
+from .client import LIMIT, NEW_LIMIT, Refused, wants_new_limit
 from .forms import YesNo
 from .pictures import data_url
 from .score_text import json_value, parse_description, parse_score
@@ -91,7 +91,7 @@ class ChatService(Generic[Value]):
         self._config = config
         self._prompt = prompt
         self._form = form if config.structured else None
-        self._limit_name = "max_tokens"
+        self._limit_name = LIMIT
         self._read = read
         self._cache = AnswerCache(cache)
         self._counts: Counter[str] = Counter()
@@ -156,7 +156,7 @@ class ChatService(Generic[Value]):
             self._counts["cached"] += 1
             return known
         body = await asyncio.to_thread(self._body, item, number)
-        choice = await self._choice(body)
+        choice = await self._choice(body, self._form)
         message = choice.get("message")
         content = message.get("content") if isinstance(message, Mapping) else None
         answer = content if isinstance(content, str) else "", str(choice.get("finish_reason") or "stop")
@@ -178,25 +178,25 @@ class ChatService(Generic[Value]):
             "seed": derived_seed(number, item.key),
         }
 
-    async def _choice(self, body: Mapping[str, Any]) -> Mapping[str, Any]:
+    async def _choice(self, body: Mapping[str, Any], form: ReplyForm | None) -> Mapping[str, Any]:
         """The first choice of an answer; asks again in another way where a server does not know a field of ours."""
-        form = self._form
+        limit = self._limit_name  # another request may change it meanwhile
         try:
-            return await self._posted(body, form)
+            return await self._posted(body, form, limit)
         except Refused as refused:
             if refused.status not in (400, 422):
                 raise
-            if self._limit_name == "max_tokens" and "max_completion_tokens" in refused.reason:
-                self._limit_name = "max_completion_tokens"
-                return await self._choice(body)
+            if wants_new_limit(refused, limit):
+                self._limit_name = NEW_LIMIT
+                return await self._choice(body, form)
             if form is None:
                 raise
-        choice = await self._posted(body, None)
+        choice = await self._choice(body, None)
         self._form = None  # it was the form that was refused
         return choice
 
-    async def _posted(self, body: Mapping[str, Any], form: ReplyForm | None) -> Mapping[str, Any]:
-        sent = {**body, self._limit_name: self._config.max_tokens}
+    async def _posted(self, body: Mapping[str, Any], form: ReplyForm | None, limit: str) -> Mapping[str, Any]:
+        sent = {**body, limit: self._config.max_tokens}
         if form is not None:
             schema = {"name": form.name, "strict": True, "schema": form.schema}
             sent["response_format"] = {"type": "json_schema", "json_schema": schema}

@@ -28,6 +28,7 @@ FIRST_PAUSE = 0.5  # seconds before the second attempt; doubled for each further
 LONGEST_PAUSE = 30.0
 LONGEST_RETRY_AFTER = 600.0
 CONNECT_TIMEOUT = 10.0
+LIMIT, NEW_LIMIT = "max_tokens", "max_completion_tokens"  # names of the most tokens that an answer may have
 SHOWN = 300  # characters of a server's message
 
 _BUSY = frozenset({408, 425, 429})
@@ -193,7 +194,7 @@ class Connection:
                 )
         except (TimeoutError, httpx.TimeoutException):
             raise Lost(f"no answer within {limit:g} s") from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise Lost(f"{type(error).__name__}: {error}" if str(error) else type(error).__name__) from None
         status = response.status_code
         if status >= 500 or status in _BUSY:
@@ -243,7 +244,7 @@ class Connection:
                         raise Lost(f"a file of more than {limit} bytes", answered=True)
         except (TimeoutError, httpx.TimeoutException):
             raise Lost(f"no file within {self._endpoint.timeout:g} s") from None
-        except httpx.TransportError as error:
+        except httpx.RequestError as error:
             raise Lost(f"{type(error).__name__}: {error}") from None
         return bytes(content)
 
@@ -277,6 +278,11 @@ class Connection:
     def _hide(self, text: str) -> str:
         """Servers may repeat the key that they refuse."""
         return text.replace(self._key, "***") if self._key else text
+
+
+def wants_new_limit(refused: Refused, sent: str) -> bool:
+    """Whether a server refused a request because it was `sent` under the old name of the limit."""
+    return sent == LIMIT and NEW_LIMIT in refused.reason
 
 
 def backoff(attempt: int) -> float:

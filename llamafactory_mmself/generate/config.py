@@ -102,6 +102,13 @@ class EngineConfig:
             if name not in known:
                 raise EngineError(f"{where}: unknown key `{name}`.{_hint(name, known)}")
         read = {name: _CHECKS[name](value, f"{where}.{name}") for name, value in values.items() if value is not None}
+        for place in ("llamafactory", "vllm"):
+            given = read.get(place, {})
+            if secrets := sorted(name for name in given if name.endswith("_token") and given[name]):
+                raise EngineError(
+                    f"{where}.{place}: {', '.join(secrets)} would be written to files beside the samples. Set the "
+                    "environment variable HF_TOKEN instead."
+                )
         for name in read.get("llamafactory", ()):
             if name in OWN:
                 raise EngineError(f"{where}.llamafactory.{name}: set `{where}.{OWN[name]}` instead.")

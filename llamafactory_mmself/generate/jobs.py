@@ -227,6 +227,8 @@ def _resume(path: Path, manifest: dict[str, Any], plan: Plan) -> dict[int, list[
             f"{out} exists and is no finished sampling job (no {path.name}). Choose another file, or remove it."
         )
     changes = "; ".join(_changes(old, manifest)) if old else "its manifest is lost"
+    if out.exists() and old and old.get("finished") and not changes:
+        _tell(f"{out} is not as it was written: it is damaged or was edited. It will be sampled again.")
     for journal in foreign:
         aside = journal.with_name(f"{journal.name}.stale")
         journal.replace(aside)

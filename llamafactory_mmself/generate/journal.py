@@ -3,7 +3,6 @@
 
 from __future__ import annotations
 
-import errno
 import fcntl
 import hashlib
 import json
@@ -14,7 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
-from ..files import FileError, write_text
+from ..files import unwritten, write_text
 from .types import EngineError, Sample
 
 
@@ -63,11 +62,7 @@ class Journal:
             if end is not None:
                 with suppress(OSError):
                     os.truncate(self.path, end)
-            full = " The disk is full." if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) else ""
-            raise FileError(
-                f"{self.path} cannot be written: {error.strerror or error}.{full} Finished batches are kept: make "
-                "room and run the same command again."
-            ) from error
+            raise unwritten(self.path, error, "Finished batches are kept.") from error
 
 
 def line_of(job: str, batch: int, samples: Sequence[Sample]) -> str:

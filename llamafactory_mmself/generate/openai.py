@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
 from ..data.questions import IMAGE
-from .client import Connection, Endpoint, Refused, run_to_end
+from .client import LIMIT, NEW_LIMIT, Connection, Endpoint, Refused, run_to_end, wants_new_limit
 from .config import EngineConfig
 from .pictures import data_url
 from .seeds import derived_seed
@@ -49,7 +49,7 @@ class OpenAIEngine:
         )
         self._model = config.api_model or run_to_end(self._only_model())
         self.policy = f"{self._model}@{self._endpoint.base}"
-        self._limit_name = "max_tokens"
+        self._limit_name = LIMIT
         self._takes_n = True
 
     def generate(self, requests: Sequence[Request], params: SamplingParams, seed: int) -> list[list[Completion]]:
@@ -124,8 +124,8 @@ class OpenAIEngine:
         try:
             return await connection.chat({**body, **several, limit_name: limit, "seed": seed})
         except Refused as refused:
-            if limit_name == "max_tokens" and "max_completion_tokens" in refused.reason:
-                self._limit_name = "max_completion_tokens"
+            if wants_new_limit(refused, limit_name):
+                self._limit_name = NEW_LIMIT
             elif number > 1 and refused.status in (400, 422):
                 number = 1
             else:

@@ -27,6 +27,7 @@ from .types import EngineError
 
 LARGEST_FILE = 64 * 1024 * 1024  # bytes of a painted picture
 LARGEST_SIDE = 4096  # pixels
+_PNG_END = b"IEND\xaeB`\x82"
 _SIZE = re.compile(r"(\d{2,4})x(\d{2,4})")
 
 
@@ -171,9 +172,21 @@ def as_png(content: bytes) -> bytes:
 
 
 def _read(path: Path) -> bytes | None:
+    """A picture of the cache; None if it is not there, or not as it was written."""
     try:
-        return path.read_bytes()
+        content = path.read_bytes()
     except FileNotFoundError:
         return None
     except OSError as error:
         raise FileError(f"The cache {path} cannot be read: {error.strerror or error}.") from error
+    return content if _is_whole(content) else None
+
+
+def _is_whole(png: bytes) -> bool:
+    """Whether all checksums of a PNG file are right, and nothing stands behind its end."""
+    try:
+        with Image.open(io.BytesIO(png)) as image:
+            image.verify()
+    except Exception:  # Pillow's decoders raise errors of many types on damaged files
+        return False
+    return png.endswith(_PNG_END)

@@ -78,13 +78,13 @@ class PictureFilter:
 
     def _image_filter(self, item: CheckItem) -> NegativeCheck:
         painted = _pixels(io.BytesIO(item.picture.png))
-        if float(painted.std()) < BLANK:
+        if float(painted.std(axis=(0, 1)).max()) < BLANK:  # of each colour: red all over is as empty as grey
             return NegativeCheck(False, BLANK_REASON, {})
         if not item.pair.images:
             return NegativeCheck(True, "", {})
         try:
             real = _pixels(item.pair.images[0])
-        except OSError:
+        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
             return NegativeCheck(False, UNREADABLE_REASON, {})
         figures = {
             "difference": round(float(np.abs(painted - real).mean()), 4),

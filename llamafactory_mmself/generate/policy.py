@@ -96,7 +96,6 @@ def _commit(name: str, config: EngineConfig) -> str:
             "adapter_config.json" if adapter else "config.json",
             revision=None if adapter else settings.get("model_revision", "main"),
             cache_dir=settings.get("cache_dir"),
-            token=settings.get("hf_hub_token"),
         )
     except OSError as error:
         what = "adapter" if adapter else "model"

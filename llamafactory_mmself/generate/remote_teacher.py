@@ -17,14 +17,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from ..files import append_jsonl, digest
+from ..files import FileError, append_jsonl, digest
 from ..prompts import Prompt, load_prompt
 from .cache import AnswerCache
-from .client import Connection, Endpoint, Refused, run_to_end
+from .client import LIMIT, NEW_LIMIT, Connection, Endpoint, Refused, run_to_end, wants_new_limit
+from .pictures import data_url
 from .replies import FINAL, ReplyError, parse_correction, parse_scores
 from .teacher import Corrected, Lesson, Scored
 from .teacher_config import TeacherConfig
-from .teacher_requests import CORRECT, SCORE, Turn, answer_of, body_of, example_of
+from .teacher_requests import CORRECT, SCORE, ReplyForm, Turn, answer_of, body_of, example_of
 
 
 Value = TypeVar("Value")
@@ -32,6 +33,7 @@ Kind = Literal["score", "correct"]
 
 _COMMON = ("picture", "question", "context", "options", "answer", "example")
 _FATAL = frozenset({401, 403, 404})
+_SILENT = "silent"  # the reason of lessons that nobody has answered
 
 
 @dataclass(frozen=True)
@@ -48,27 +50,24 @@ class RemoteTeacher:
 
     Args:
         config: where, how, and at what price.
-        score_prompt: your own prompt file for scores.
-        correct_prompt: your own prompt file for corrections.
 
     Raises:
         EngineError: the address is none.
         PromptError: a prompt file cannot be used.
     """
 
-    def __init__(
-        self, config: TeacherConfig, score_prompt: str | None = None, correct_prompt: str | None = None
-    ) -> None:
+    def __init__(self, config: TeacherConfig) -> None:
         self.config = config
         self._endpoint = Endpoint.at(
             config.api_base, config.key_env, config.concurrency, config.timeout, config.retries, config.api
         )
         self._prompts: dict[Kind, Prompt] = {
-            "score": load_prompt(score_prompt, "ares_score.txt", (*_COMMON, "sentences")),
-            "correct": load_prompt(correct_prompt, "ares_correct.txt", (*_COMMON, "rationale")),
+            "score": load_prompt(config.score_prompt, "ares_score.txt", (*_COMMON, "sentences")),
+            "correct": load_prompt(config.correct_prompt, "ares_correct.txt", (*_COMMON, "rationale")),
         }
         self._cache = AnswerCache(None if config.cache is None else Path(config.cache))
         self._structured = config.structured
+        self._limit_name = LIMIT
         self._counts: Counter[str] = Counter()
         self._spent = 0.0
         self._answered = False
@@ -84,31 +83,32 @@ class RemoteTeacher:
 
         Raises:
             EngineError: key or address are wrong.
+            FileError: an answer cannot be kept.
         """
 
-        def read(lesson: Lesson, reply: str | None) -> Scored:
-            return Scored(tuple(parse_scores(reply, len(lesson.sentences))))
+        def read(lesson: Lesson, reply: str, cut: bool) -> Scored:
+            return Scored(tuple(parse_scores(reply, len(lesson.sentences), cut=cut)))
 
         return run_to_end(self._ask("score", lessons, read, lambda reason: Scored(None, reason)))
 
     def correct(self, lessons: Sequence[Lesson]) -> list[Corrected]:
         """See `Teacher.correct`. Errors as for `score`."""
 
-        def read(lesson: Lesson, reply: str | None) -> Corrected:
-            return Corrected(parse_correction(reply))
+        def read(lesson: Lesson, reply: str, cut: bool) -> Corrected:
+            return Corrected(parse_correction(reply, cut=cut))
 
         return run_to_end(self._ask("correct", lessons, read, lambda reason: Corrected(None, reason)))
 
     def counts(self) -> Mapping[str, float]:
-        """See `Teacher.counts`: lessons, asked, cached, repaired, failed, tokens and cost."""
-        names = ("lessons", "asked", "cached", "repaired", "failed", "prompt_tokens", "answer_tokens")
+        """See `Teacher.counts`: lessons, asked, cached, repaired, failed, unanswered of these, tokens and cost."""
+        names = ("lessons", "asked", "cached", "repaired", "failed", "unanswered", "prompt_tokens", "answer_tokens")
         return {**{name: float(self._counts[name]) for name in names}, "cost": self._spent}
 
     async def _ask(
         self,
         kind: Kind,
         lessons: Sequence[Lesson],
-        read: Callable[[Lesson, str | None], Value],
+        read: Callable[[Lesson, str, bool], Value],
         failed: Callable[[str], Value],
     ) -> list[Value]:
         self._silent = 0
@@ -135,7 +135,7 @@ class RemoteTeacher:
         connection: Connection,
         kind: Kind,
         asked: _Asked,
-        read: Callable[[Lesson, str | None], Value],
+        read: Callable[[Lesson, str, bool], Value],
         failed: Callable[[str], Value],
     ) -> Value:
         """A lesson's answer, after one repair if the first reply cannot be read."""
@@ -146,8 +146,8 @@ class RemoteTeacher:
         for attempt in range(2 if self.config.repair else 1):
             key = asked.key if not attempt else _digest([asked.key, "repair", reply])
             try:
-                reply = await self._reply(connection, kind, key, turns, asked.lesson.question.images)
-                return read(asked.lesson, reply)
+                reply, cut = await self._reply(connection, kind, key, turns, asked.lesson.question.images)
+                return read(asked.lesson, reply, cut)
             except ReplyError as error:
                 reason = error.reason
                 self._counts["repaired"] += not attempt and self.config.repair
@@ -157,6 +157,8 @@ class RemoteTeacher:
                     raise
                 reason = f"refused: {error.reason}"
                 break
+            except FileError:  # what is paid for could not be kept
+                raise
             except ValueError as error:  # no answer, or no money
                 reason = str(error)
                 break
@@ -164,41 +166,57 @@ class RemoteTeacher:
 
     async def _reply(
         self, connection: Connection, kind: Kind, key: str, turns: Sequence[Turn], images: Sequence[str]
-    ) -> str:
-        """The teacher's text for a conversation, from the cache if it is there."""
+    ) -> tuple[str, bool]:
+        """The teacher's text for a conversation and whether it was cut, from the cache if it is there."""
         known = self._cache.get(key)
         if known is not None:
             self._counts["cached"] += 1
-            return known[0]
+            return known[0], known[1] == "length"
         if self.config.budget is not None and self._spent >= self.config.budget:
             raise ValueError("budget: nothing is asked any more")
         if self.config.patience and self._silent >= self.config.patience:
-            raise ValueError("silent: the teacher has not answered the last requests")
+            raise ValueError(f"{_SILENT}: the teacher has not answered the last requests")
         answer = await self._sent(connection, kind, turns, images)
         text, cut, prompt_tokens, answer_tokens = answer_of(self.config.api, answer)
         self._answered, self._silent = True, 0
         self._counts.update(asked=1, prompt_tokens=prompt_tokens, answer_tokens=answer_tokens)
         self._spent += self.config.cost(prompt_tokens, answer_tokens)
         self._cache.add({key: (text, "length" if cut else "stop")})
-        return text
+        return text, cut
 
     async def _sent(
         self, connection: Connection, kind: Kind, turns: Sequence[Turn], images: Sequence[str]
     ) -> dict[str, Any]:
-        form = SCORE if kind == "score" else CORRECT
-        send = connection.messages if self.config.api == "anthropic" else connection.chat
-        structured = self._structured
+        """The server's answer; a request without one is counted as silence."""
+        form = (SCORE if kind == "score" else CORRECT) if self._structured else None
+        urls = [data_url(image) for image in images]
         try:
-            return await send(body_of(self.config, turns, images, form if structured else None))
-        except Refused as refused:
-            if not structured or refused.status not in (400, 422):
-                raise
-            answer = await send(body_of(self.config, turns, images, None))
-            self._structured = False  # it was the form that was refused
-            return answer
-        except ValueError:
-            self._silent += 1
+            return await self._posted(connection, turns, urls, form)
+        except Refused:
             raise
+        except ValueError as error:
+            self._silent += 1
+            raise ValueError(f"{_SILENT}: {error}") from error
+
+    async def _posted(
+        self, connection: Connection, turns: Sequence[Turn], urls: Sequence[str], form: ReplyForm | None
+    ) -> dict[str, Any]:
+        """Asks again in another way where a server does not know a field of ours."""
+        limit = self._limit_name  # another request may change it meanwhile
+        send = connection.messages if self.config.api == "anthropic" else connection.chat
+        try:
+            return await send(body_of(self.config, turns, urls, form, limit))
+        except Refused as refused:
+            if refused.status not in (400, 422):
+                raise
+            if wants_new_limit(refused, limit):
+                self._limit_name = NEW_LIMIT
+                return await self._posted(connection, turns, urls, form)
+            if form is None:
+                raise
+        answer = await self._posted(connection, turns, urls, None)
+        self._structured = False  # it was the form that was refused
+        return answer
 
     def _prepared(self, kind: Kind, lesson: Lesson, digests: dict[str, str]) -> _Asked:
         question = lesson.question
@@ -226,6 +244,7 @@ class RemoteTeacher:
 
     def _fail(self, kind: Kind, lesson: Lesson, reason: str, reply: str | None) -> str:
         self._counts["failed"] += 1
+        self._counts["unanswered"] += reason.startswith(_SILENT)
         if self.config.failures is not None:
             row = {"kind": kind, "id": lesson.id, "question": lesson.question.id, "reason": reason, "reply": reply}
             append_jsonl(Path(self.config.failures), [row])

@@ -15,12 +15,13 @@ from typing import Any, Literal
 
 
 Quirks = Literal["fixed", "published"]
-Reason = Literal["missing", "format", "count", "placeholder", "invalid", "empty"]
+Reason = Literal["missing", "cut", "format", "count", "placeholder", "invalid", "empty"]
 
 PLACEHOLDER = "xxx"
 FINAL = "final_rationale"
 ORIGINAL = "original_rationale"
 
+_ITEM = frozenset({"index", "score"})
 _SPANS = re.compile(r"\{.*?\}", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?")
 
@@ -29,8 +30,8 @@ class ReplyError(ValueError):
     """A reply that cannot be used.
 
     Attributes:
-        reason: `missing`: there is none; `format`: not of the form asked for; `count`: not as many scores as
-            sentences; `placeholder`: left as it was; `invalid`: no number from 0 to 1; `empty`: nothing in it.
+        reason: `missing`: there is none; `cut`: it ends at the limit of tokens, amid what was asked for; `format`: not
+            of the form asked for; `count`: not as many scores as sentences; `placeholder`: left as it was; `invalid`: no number from 0 to 1; `empty`: nothing in it.
     """
 
     def __init__(self, reason: Reason, text: str) -> None:
@@ -38,12 +39,13 @@ class ReplyError(ValueError):
         self.reason: Reason = reason
 
 
-def parse_scores(reply: str | None, count: int, *, quirks: Quirks = "fixed") -> list[float]:
+def parse_scores(reply: str | None, count: int, *, cut: bool = False, quirks: Quirks = "fixed") -> list[float]:
     """The scores of a reply, in the order of the sentences.
 
     Args:
         reply: what the teacher wrote, None for no reply.
         count: number of sentences.
+        cut: the reply ended at the limit of tokens: only JSON that is whole counts.
         quirks: `published` reads as the published code does, which knows the line form only, stumbles over braces in
             sentences, and takes nan for a score.
 
@@ -56,20 +58,21 @@ def parse_scores(reply: str | None, count: int, *, quirks: Quirks = "fixed") -> 
         return _published_scores(reply, count)
     if not count:
         raise ReplyError("empty", "There are no sentences to score.")
-    problem = ReplyError("format", "The reply holds no JSON object or array of scores.")
-    for values in _candidates(reply):
+    problem = _cut() if cut else ReplyError("format", "The reply holds no JSON object or array of scores.")
+    for values in _candidates(reply, cut):
         try:
             return _checked(values, count)
         except ReplyError as error:
-            problem = error if problem.reason == "format" else problem
+            problem = error if problem.reason in ("cut", "format") else problem
     raise problem
 
 
-def parse_correction(reply: str | None, *, quirks: Quirks = "fixed") -> str | None:
+def parse_correction(reply: str | None, *, cut: bool = False, quirks: Quirks = "fixed") -> str | None:
     """The corrected rationale of a reply.
 
     Args:
         reply: what the teacher wrote, None for no reply.
+        cut: the reply ended at the limit of tokens: only JSON that is whole counts.
         quirks: `published` deletes line breaks, cuts a reply without the key at its 16th character, and takes a
             rationale that is to be kept for no error.
 
@@ -84,6 +87,8 @@ def parse_correction(reply: str | None, *, quirks: Quirks = "fixed") -> str | No
     if quirks == "published":
         return _published_correction(reply)
     text = _json_field(reply, FINAL)
+    if text is None and cut:
+        raise _cut()
     if text is None:
         text = _line_field(reply)
     if text is None:
@@ -100,10 +105,16 @@ def parse_correction(reply: str | None, *, quirks: Quirks = "fixed") -> str | No
 # Scores.
 
 
-def _candidates(reply: str) -> Iterator[list[Any]]:
+def _cut() -> ReplyError:
+    return ReplyError("cut", "The reply ends at the limit of tokens, before its end.")
+
+
+def _candidates(reply: str, cut: bool) -> Iterator[list[Any]]:
     """Lists of values that the reply may mean, the likeliest first."""
     for value in _json_values(reply):
         yield from _lists(value)
+    if cut:
+        return
     begin, end = reply.find("{"), reply.rfind("}")
     if 0 <= begin < end:
         lines = [line for line in reply[begin : end + 1].splitlines() if ":" in line]
@@ -131,7 +142,7 @@ def _lists(value: Any) -> Iterator[list[Any]]:
         named = dict(value)
         if isinstance(named.get("scores"), list):
             yield from _lists(named["scores"])
-        else:
+        elif named.keys().isdisjoint(_ITEM):  # one of an array's items, if the array itself is broken
             yield [item for _, item in value]
     elif isinstance(value, list):
         yield _by_index(value) if value and all(isinstance(item, _Pairs) for item in value) else value
@@ -207,14 +218,22 @@ def _json_field(reply: str, name: str) -> str | None:
 
 
 def _line_field(reply: str) -> str | None:
-    """The field of the published form, `final_rationale:{...}`, whose braces may be missing."""
+    """The field of the published form, `final_rationale:{...}`, whose braces may be missing.
+
+    Also that of JSON with quotes that are not escaped; None if its text has no end.
+    """
     match = re.search(rf"[\"']?{FINAL}[\"']?\s*:\s*", reply)
     if match is None:
         return None
     rest = reply[match.end() :]
     if "}" in rest:
         rest = rest[: rest.rfind("}")] if not rest.startswith("{") else rest[1 : _closing(rest)]
-    return rest.strip().strip("`").strip().strip(",").strip("\"'")
+    rest = rest.strip().strip("`").strip().strip(",")
+    if not rest.startswith('"'):
+        return rest.strip("\"'")
+    if len(rest) < 2 or not rest.endswith('"'):
+        return None
+    return rest[1:-1].replace("\\n", "\n").replace('\\"', '"')
 
 
 def _closing(text: str) -> int:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -75,11 +75,13 @@ class Teacher(Protocol):
         ...
 
 
-def load_teacher(spec: str) -> Teacher:
+def load_teacher(spec: str, answers: Path | None = None) -> Teacher:
     """Makes a teacher.
 
     Args:
         spec: a YAML file for a remote teacher, a `.jsonl` file of ready-made scores, or `module:function`.
+        answers: file of a remote teacher's answers where its YAML names none, so that a run that was stopped asks, and
+            pays for, nothing twice.
 
     Raises:
         TeacherError: there is no such teacher.
@@ -89,7 +91,8 @@ def load_teacher(spec: str) -> Teacher:
         from .remote_teacher import RemoteTeacher
         from .teacher_config import read_teacher_config
 
-        return RemoteTeacher(read_teacher_config(path))
+        config = read_teacher_config(path)
+        return RemoteTeacher(replace(config, cache=config.cache or (answers and str(answers))))
     if path.suffix == ".jsonl":
         return ReadyScores(path)
     made: Teacher = load_symbol(spec, "teacher")()

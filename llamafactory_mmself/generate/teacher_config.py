@@ -37,9 +37,12 @@ class TeacherConfig:
         structured: ask for JSON by schema (`response_format`, or a forced tool); servers that refuse are asked without
             it.
         show_answer: tell the teacher the right option.
+        score_prompt: your own prompt file for scores; None for the package's.
+        correct_prompt: your own prompt file for corrections.
         repair: ask once more about a reply that cannot be read.
         patience: failures in a row, without an answer, after which the rest is not asked any more.
-        cache: JSONL file of answers; nothing is asked twice. None: kept in memory.
+        cache: JSONL file of answers; nothing is asked twice. None: beside what a command or a loop makes of them; in
+            memory in training.
         failures: JSONL file of lessons that failed, with reason and reply.
         input_price: price of a million tokens of prompts.
         output_price: price of a million tokens of answers.
@@ -57,6 +60,8 @@ class TeacherConfig:
     max_tokens: int = 1024
     structured: bool = True
     show_answer: bool = True
+    score_prompt: str | None = None
+    correct_prompt: str | None = None
     repair: bool = True
     patience: int = 20
     cache: str | None = None

@@ -8,7 +8,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from .pictures import data_url
 from .replies import FINAL
 from .teacher_config import TeacherConfig
 
@@ -46,18 +45,21 @@ def example_of(kind: str) -> str:
 
 
 def body_of(
-    config: TeacherConfig, turns: Sequence[Turn], images: Sequence[str], form: ReplyForm | None
+    config: TeacherConfig, turns: Sequence[Turn], urls: Sequence[str], form: ReplyForm | None, limit: str
 ) -> dict[str, Any]:
-    """The body of a request; pictures stand before the first turn.
+    """The body of a request.
 
-    Raises:
-        EngineError: a picture cannot be read.
+    Args:
+        config: of the teacher.
+        turns: of the conversation.
+        urls: pictures as data URLs; they stand before the first turn.
+        form: of the reply, if it is to be asked for.
+        limit: the name that the server has for the most tokens of an answer.
     """
-    urls = [data_url(image) for image in images]
     body: dict[str, Any] = {
         "model": config.api_model,
         "temperature": config.temperature,
-        "max_tokens": config.max_tokens,
+        limit: config.max_tokens,
     }
     if config.api == "anthropic":
         body["messages"] = _messages(turns, [_block(url) for url in urls])

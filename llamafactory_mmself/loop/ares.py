@@ -105,6 +105,11 @@ class AresRounds(Rounds):
             raise LoopError(f"`build.phases` names {len(phases)} rounds, `iterations` says {recipe.iterations}.")
         for name in ARES_PHASES:
             self._phase_arguments(name)
+        if self.phase(recipe.iterations) == ANSWER and self.serves_merged:
+            raise LoopError(
+                "vLLM cannot serve the answer adapter: it changes the projector (`freeze_multi_modal_projector: "
+                "false`). Freeze the projector, use the engine hf, or an even number of `iterations`."
+            )
         if self.phase(recipe.iterations) == ANSWER and not self.lora:
             raise LoopError(
                 "The answer adapter needs `finetuning_type: lora` in `train`: the model without it gives rationales. "
@@ -154,6 +159,11 @@ class Ares(Method):
         super().__init__(rounds)
         self.rounds = rounds
         self.options = rounds.build_options.options
+
+    @property
+    def _answers(self) -> Path:
+        """Where a remote teacher's answers are kept, if it does not say."""
+        return self.rounds.folder / "teacher.jsonl"
 
     def ask(self, questions: Sequence[Question], form: Form) -> list[Request]:
         """See `Method.ask`.
@@ -213,7 +223,7 @@ class Ares(Method):
                 built = ares.answer_rows(rounds.train_questions, found, rounds.answer, number - 1)
                 counts: Mapping[str, float] = {}
             else:
-                teacher = load_teacher(rounds.build_options.teacher)
+                teacher = load_teacher(rounds.build_options.teacher, self._answers)
                 pairs = ares.lessons_to_correct(rounds.train_questions, found, self.options)
                 corrected = teacher.correct([lesson for lesson, _ in pairs])
                 built = ares.correction_rows(pairs, corrected, rounds.rationale, self.options, number - 1)
@@ -263,7 +273,7 @@ class Ares(Method):
         samples, out = (rounds.iteration(number) / name for name in ("test_greedy.jsonl", "test_sentences.jsonl"))
 
         def action() -> dict[str, Any]:
-            teacher = load_teacher(rounds.build_options.teacher)
+            teacher = load_teacher(rounds.build_options.teacher, self._answers)
             return dict(ares.score_samples(rounds.test_questions, read_samples(samples), teacher, self.options, out))
 
         return Step(

@@ -5,12 +5,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping
+import re
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ..files import digest, read_json, write_json
+from ..files import FileError, digest, read_json, write_json
 
 
 # Of a model's folder these are by-products: they change from run to run, or nobody reads them again.
@@ -25,7 +26,8 @@ BY_PRODUCTS = frozenset(
         "README.md",
     }
 )
-BY_PRODUCT_SUFFIXES = frozenset({".log", ".png", ".svg", ".md", ".lock"})
+BY_PRODUCT_SUFFIXES = frozenset({".log", ".md", ".lock"})
+_PLOT = re.compile(r"training_.*\.(png|svg)")  # LLaMA-Factory's
 
 
 @dataclass(frozen=True)
@@ -86,11 +88,19 @@ class Manifest:
     """The finished steps of a run, kept in `<run>/manifest.json`.
 
     The file is replaced in one step after each step of the run, so a kill at any moment leaves a valid one.
+
+    Attributes:
+        planned: names of all steps of the run, in order, so that a reader knows whether it has finished.
+        records: those that are finished.
+
+    Raises:
+        FileError: the file is damaged.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        stored = read_json(path) if path.exists() else {}
+        stored = read_manifest(path)
+        self.planned: list[str] = stored.get("planned", [])
         self.records = {name: Record(**record) for name, record in stored.get("steps", {}).items()}
         self.digests = Digests(stored.get("digests"))
 
@@ -108,6 +118,12 @@ class Manifest:
         folder = self.path.parent
         return path.relative_to(folder).as_posix() if path.is_relative_to(folder) else str(path)
 
+    def plan(self, names: Sequence[str]) -> None:
+        """Says which steps the run has."""
+        if list(names) != self.planned:
+            self.planned = list(names)
+            self._save()
+
     def record(self, name: str, record: Record) -> None:
         """Adds a finished step and writes the file."""
         self.records[name] = record
@@ -121,7 +137,31 @@ class Manifest:
 
     def _save(self) -> None:
         steps = {name: asdict(record) for name, record in self.records.items()}
-        write_json(self.path, {"steps": steps, "digests": self.digests.to_dict()})
+        values = {"planned": self.planned, "steps": steps, "digests": self.digests.to_dict()}
+        read_back = json.loads(json.dumps(values))  # all keys are texts
+        write_json(self.path, {**read_back, "sha256": _checksum(read_back)})
+
+
+def read_manifest(path: Path) -> dict[str, Any]:
+    """What a manifest's file holds, see `Manifest`; nothing if there is none.
+
+    Raises:
+        FileError: it is damaged, with what to do.
+    """
+    try:
+        stored = read_json(path) if path.exists() else {}
+        if "sha256" in stored and stored.pop("sha256") != _checksum(stored):
+            raise FileError(f"{path} is not as it was written.")
+    except (FileError, TypeError, AttributeError) as error:
+        raise FileError(
+            f"{path} is damaged, so that nobody knows which steps are done ({error}). Put a copy of it back; or remove "
+            "it and run the same command again, which does all steps again."
+        ) from error
+    return dict(stored)
+
+
+def _checksum(values: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(values, sort_keys=True).encode()).hexdigest()
 
 
 def step_key(name: str, settings: Mapping[str, Any], inputs: Mapping[str, str | None]) -> str:
@@ -135,7 +175,7 @@ def _content(folder: Path) -> list[Path]:
     for path in sorted(folder.rglob("*")):
         inside = path.relative_to(folder).parts
         checkpoint = any(part.startswith(("checkpoint-", "runs", ".")) for part in inside)
-        by_product = path.name in BY_PRODUCTS or path.suffix in BY_PRODUCT_SUFFIXES
+        by_product = path.name in BY_PRODUCTS or path.suffix in BY_PRODUCT_SUFFIXES or _PLOT.fullmatch(path.name)
         if path.is_file() and not checkpoint and not by_product:
             files.append(path)
     return files

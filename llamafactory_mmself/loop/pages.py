@@ -30,7 +30,7 @@ _CAPTIONS = {
     "time": "Wall time of the steps.",
 }
 _PURPOSES = {"test_greedy": "greedy", "test_samples": "samples", "test_select": "selected"}
-_TITLES = {"r3v": "R3V", "stl": "STL", "sherlock": "Sherlock"}
+_TITLES = {"r3v": "R3V", "stl": "STL", "sherlock": "Sherlock", "ares": "ARES"}
 
 
 def page(run: RunView) -> str:
@@ -197,7 +197,7 @@ def _examples(run: RunView) -> str:
 
 def _example(row: Any, kind: str, number: int) -> str:
     turns = row["conversations"]
-    learnt = {"to learn": turns[-1]["value"]}
+    learnt = {"answer": turns[-1]["value"]} if kind == "question" else {"to learn": turns[-1]["value"]}
     if "chosen" in row:
         given, gone = row["prefix"], row["prefix_l"]
         learnt = {"given": given, "chosen": row["chosen"]["value"][len(given) :]}

@@ -30,7 +30,7 @@ ARES_PHASES = ("rl", "sft", "answer")
 SHERLOCK_ONLY = ("rounds", "judge", "online_data")
 
 #: What else all rounds share: rows are built for one `cutoff_len`, and a round loads what another left.
-ALIKE = frozenset({*SHARED, "cutoff_len", "finetuning_type", "template"})
+ALIKE = frozenset({*SHARED, "cutoff_len", "finetuning_type", "freeze_multi_modal_projector", "template"})
 
 # What the loop itself decides in the training YAML.
 DECIDED = frozenset(
@@ -251,7 +251,7 @@ def _check_values(recipe: Recipe, where: str) -> None:
         )
     trained = {"train": recipe.train, **{f"rounds.{phase}": own for phase, own in recipe.rounds.items()}}
     for place, given in {**trained, "engine": recipe.engine, "judge": recipe.judge}.items():
-        values = {**given, **dict(given.get("llamafactory") or {})}
+        values = {**given, **dict(given.get("llamafactory") or {}), **dict(given.get("vllm") or {})}
         if secrets := sorted(name for name in values if name.endswith("_token") and values[name]):
             raise LoopError(
                 f"{where}, `{place}`: {', '.join(secrets)} would be written to the run's files. Set the environment "

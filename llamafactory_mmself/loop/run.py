@@ -12,7 +12,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from ..files import write_json
+from ..files import unwritten, write_json
+from ..generate.config import read_engine
 from ..processes import Identity, identity
 from .methods import make_steps
 from .recipe import Evaluation, Recipe
@@ -64,11 +65,15 @@ def run_loop(
 
 def _check_extras(recipe: Recipe) -> None:
     """Sees that optional packages are there before hours of sampling, not after."""
+    trained = [recipe.train, *recipe.rounds.values()]
+    engines = [recipe.engine, recipe.judge]
+    if recipe.evaluate.tasks_judge is not None:
+        engines.append(read_engine(Path(recipe.evaluate.tasks_judge)).to_dict())
     wanted = {
-        "deepspeed": bool(recipe.train.get("deepspeed")),
-        "xformers": recipe.train.get("attn") == "xformers",
-        "vllm": recipe.engine.get("name") == "vllm",
-        "ray": bool(recipe.engine.get("ray")),
+        "deepspeed": any(given.get("deepspeed") for given in trained),
+        "xformers": any(given.get("attn") == "xformers" for given in trained),
+        "vllm": any(engine.get("name") == "vllm" for engine in engines),
+        "ray": any(engine.get("ray") for engine in engines),
     }
     missing = [name for name, needed in wanted.items() if needed and find_spec(name) is None]
     if missing:
@@ -90,11 +95,17 @@ def _alone(folder: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
             raise LoopError(f"Another process works on {folder}. Wait for it, or stop it first.") from error
-        lock.truncate(0)
         if (own := identity(os.getpid())) is not None:
-            lock.write(f"{own.pid} {own.started}\n")
-            lock.flush()
+            _tell_holder(folder / LOCK, own)
         yield
+
+
+def _tell_holder(lock: Path, own: Identity) -> None:
+    """Writes who holds the lock."""
+    try:
+        lock.write_text(f"{own.pid} {own.started}\n", encoding="utf-8")
+    except OSError as error:
+        raise unwritten(lock, error, "Nothing was begun.") from error
 
 
 def holder(folder: Path) -> Identity | None:

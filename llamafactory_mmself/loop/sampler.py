@@ -21,7 +21,7 @@ from .steps import LoopError
 
 
 class Sampler:
-    """Runs sampling jobs, one engine at a time.
+    """Runs sampling jobs, one loaded engine at a time; to be closed, or used with `with`.
 
     On a GPU the engine lives in a process of its own, because only the end of a process gives back its GPU memory for
     certain, and training needs it next. Without a GPU it lives in this one.
@@ -32,8 +32,16 @@ class Sampler:
         self._run: Callable[[SampleJob], Path] | None = None
         self._close: Callable[[], None] | None = None
 
+    def __enter__(self) -> Sampler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
     def run(self, job: SampleJob, config: EngineConfig) -> Path:
         """Samples a job; returns the finished file."""
+        if config.name == "openai":  # takes no memory, so it need not send the loaded one away
+            return run_job(job, config)
         if self._run is None or config != self._config:
             self.close()
             self._config = config

@@ -11,7 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
-from ..files import TORN, read_json, write_json
+from ..files import TORN, FileError, read_json, scratch_of, told, write_json
 from .manifest import Manifest, Record, step_key
 
 
@@ -99,6 +99,7 @@ class Runner:
             LoopError: a step failed, or an input is missing.
         """
         _remove_torn(self.manifest.path, self.current)
+        self.manifest.plan([step.name for step in self.steps])
         for number, step in enumerate(self.steps, start=1):
             key = self._key(step)
             title = f"[{number}/{len(self.steps)}] {step.name}"
@@ -114,17 +115,23 @@ class Runner:
             try:
                 figures = dict(step.action())
             except (ValueError, OSError) as error:
-                raise LoopError(f"Step {step.name}: {error}") from error
+                raise LoopError(f"Step {step.name}: {told(error)}") from error
             self._finish(step, key, time.monotonic() - started, figures)
             numbers = ", ".join(f"{name} {_show(value)}" for name, value in figures.items())
             say(f"{title}: {self.manifest.records[step.name].seconds:.0f} s" + (f" ({numbers})" if numbers else ""))
 
     def _prepare(self, step: Step, key: str) -> None:
-        interrupted = read_json(self.current) if self.current.exists() else {}
-        if interrupted.get("key") != key:
+        if self._interrupted() != key:
             _clear(step)
         _remove_torn(*step.outputs, *_scratch(step))
         write_json(self.current, {"step": step.name, "key": key, "since": _now()})
+
+    def _interrupted(self) -> str | None:
+        """The key of the step that was at work; None where that is not known any more."""
+        try:
+            return str(read_json(self.current)["key"]) if self.current.exists() else None
+        except (FileError, KeyError, TypeError):  # damaged
+            return None
 
     def _finish(self, step: Step, key: str, seconds: float, figures: dict[str, Any]) -> None:
         digests, relative = self.manifest.digests, self.manifest.relative
@@ -165,7 +172,7 @@ def _remove_torn(*paths: Path) -> None:
     """Removes what `files.write_text` was writing when it was killed, beside these paths and in these folders."""
     for path in paths:
         inside = path.rglob(f"*{TORN}") if path.is_dir() else ()
-        for torn in [*path.parent.glob(f".{path.name}.*{TORN}"), *inside]:
+        for torn in [scratch_of(path), *inside]:
             torn.unlink(missing_ok=True)
 
 

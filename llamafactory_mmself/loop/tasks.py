@@ -8,12 +8,13 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from ..evaluate.benchmark import LazyEngine, Settings, answer, check_needs, finish, metric_of
+from ..evaluate.benchmark import Settings, answer, check_needs, finish, metric_of
 from ..evaluate.chosen import Chosen, HeldTask, chosen_tasks, read_task
 from ..evaluate.root import data_root
 from ..evaluate.scoring import finite
 from ..evaluate.tasks.task import Task
 from ..generate.config import EngineConfig, read_engine
+from ..generate.engines import LazyEngine
 from .rounds import TASKS, Policy, Rounds
 from .steps import LoopError, Step
 

@@ -14,6 +14,7 @@ from ..evaluate.results import SCORES
 from ..evaluate.stats import Estimate, Interval, bootstrap_gain
 from ..files import FileError, read_json, read_jsonl
 from ..recipes.records import Checked, by_question
+from .manifest import read_manifest
 from .rounds import TASKS
 from .sherlock import round_name
 from .steps import LoopError
@@ -118,6 +119,7 @@ class RunView:
         iterations: the rounds that have begun.
         questions: the test questions, if their file is still there.
         current: the step at work, or the one that was interrupted; None between steps.
+        finished: whether all its steps are done.
     """
 
     folder: Path
@@ -125,6 +127,7 @@ class RunView:
     iterations: Sequence[IterationView]
     questions: Sequence[Question]
     current: str | None
+    finished: bool = False
 
     @property
     def methods(self) -> list[str]:
@@ -153,13 +156,6 @@ class RunView:
         """All steps that took time, in order of first sight."""
         return list(dict.fromkeys(step for view in self.iterations for step in view.seconds))
 
-    @property
-    def finished(self) -> bool:
-        """Whether the last round is there and no step is at work."""
-        wanted = self.settings.get("iterations")
-        last = self.iterations[-1] if self.iterations else None
-        return self.current is None and last is not None and last.number == wanted and bool(last.seconds)
-
 
 def read_run(folder: Path, examples: int = 2, answers: bool = True) -> RunView:
     """Reads what a run has written so far; steps that are still missing are left out.
@@ -178,8 +174,8 @@ def read_run(folder: Path, examples: int = 2, answers: bool = True) -> RunView:
     if not (folder / "run.json").is_file():
         raise LoopError(f"{folder} is no run of `mmself loop`: it has no run.json. Give the recipe's output_dir.")
     settings = read_json(folder / "run.json")
-    manifest = folder / "manifest.json"
-    steps = read_json(manifest).get("steps", {}) if manifest.exists() else {}
+    stored = read_manifest(folder / "manifest.json")
+    steps, planned = stored.get("steps", {}), stored.get("planned", [])
     current = folder / "current.json"
     numbers = [number for number in range(int(settings["iterations"]) + 1) if (folder / f"iter{number}").is_dir()]
     views: list[IterationView] = []
@@ -191,7 +187,8 @@ def read_run(folder: Path, examples: int = 2, answers: bool = True) -> RunView:
         gain = _gain(start, outcomes, int(settings.get("seed", 0))) if number else None
         views.append(_iteration(folder, number, steps, given, gain, examples if answers else None))
     step = read_json(current).get("step") if current.exists() else None
-    return RunView(folder, settings, views, _questions(settings) if answers else [], step)
+    finished = step is None and bool(planned) and steps.keys() >= set(planned)
+    return RunView(folder, settings, views, _questions(settings) if answers else [], step, finished)
 
 
 def _iteration(
@@ -284,7 +281,7 @@ def _training(place: Path, examples: int) -> tuple[dict[str, int], dict[str, lis
         if path.name == "dataset_info.json" or path.name.startswith("."):
             continue
         for row in read_json(path):
-            kind = row.get("kind", "")
+            kind = row.get("kind", "question" if row.get("answer") is not None else "")
             kinds[kind] = kinds.get(kind, 0) + 1
             if kinds[kind] <= examples:
                 images = [str(place / image) for image in row.get("images") or ()]

@@ -9,7 +9,7 @@ from typing import Any
 
 from filelock import FileLock, Timeout
 
-from ..files import FileError, read_json, write_json
+from ..files import FileError, read_json, unwritten, write_json
 
 
 PATIENCE = 60.0  # seconds to wait for another writer
@@ -31,9 +31,7 @@ def register_dataset(dataset_info: Path, name: str, entry: Mapping[str, Any]) ->
     try:
         dataset_info.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(lock, timeout=PATIENCE):
-            entries = read_json(dataset_info) if dataset_info.exists() else {}
-            if not isinstance(entries, dict):
-                raise FileError(f"{dataset_info}: a JSON object is expected, found {type(entries).__name__}.")
+            entries = _entries(dataset_info)
             if entries.get(name) != entry:
                 write_json(dataset_info, {**entries, name: dict(entry)})
     except Timeout as error:
@@ -42,4 +40,17 @@ def register_dataset(dataset_info: Path, name: str, entry: Mapping[str, Any]) ->
             f"remove {lock}."
         ) from error
     except OSError as error:
-        raise FileError(f"{dataset_info} cannot be written: {error.strerror or error}.") from error
+        raise unwritten(dataset_info, error, "Nothing there was changed.") from error
+
+
+def _entries(dataset_info: Path) -> dict[str, Any]:
+    """What the file holds, nothing if there is none."""
+    try:
+        entries = read_json(dataset_info) if dataset_info.exists() else {}
+        if not isinstance(entries, dict):
+            raise FileError(f"{dataset_info}: a JSON object is expected, found {type(entries).__name__}.")
+    except FileError as error:
+        raise FileError(
+            f"{error} The file is damaged: mend it, or remove it and build its data sets again, which enters them anew."
+        ) from error
+    return entries

@@ -277,7 +277,7 @@ class _Work:
         for (item, scores, pair), wish, negative in zip(pairs, wanted, made, strict=True):
             self._add(outcomes[item.id], scores, pair, wish, negative)
         entries = {self._key(item): (json.dumps(outcomes[item.id], ensure_ascii=False), "done") for item in items}
-        self._journal.add(entries)
+        self._journal.replace(entries)  # a picture that is gone was painted anew
 
     def _scored(self, items: Sequence[_Asked]) -> list[list[tuple[Sample, float]]]:
         """For each prompt the responses that have a score."""

@@ -86,9 +86,10 @@ def add_eval_tasks(trainer: Trainer, run: RunArguments, template: Any, tokenizer
 
 
 def _prepare(run: RunArguments) -> Place:
-    from ..evaluate.benchmark import LazyEngine, check_needs
+    from ..evaluate.benchmark import check_needs
     from ..evaluate.chosen import chosen_tasks, read_task
     from ..evaluate.root import data_root
+    from ..generate.engines import LazyEngine
 
     args, out = run.stage, Path(run.training.output_dir) / FOLDER
     try:

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """How far a run is, from its files alone."""
 
+import json
 import os
 from pathlib import Path
 
@@ -91,18 +92,10 @@ def test_damaged_files_count_as_missing(tmp_path):
     assert accuracy_figure(tmp_path) is None
 
 
-def test_steps_to_come_are_known_from_the_recipe(tmp_path):
-    from llamafactory_mmself.loop.recipe import make_recipe
-    from llamafactory_mmself.loop.run import recipe_values
-
-    questions, folder = tmp_path / "train.json", tmp_path / "run"
-    questions.write_text("[]")
-    values = {"method": "r3v", "output_dir": str(folder), "base_model": "a/b", "template": "qwen2_vl"}
-    recipe = make_recipe({**values, "train_data": str(questions), "train": {"seed": 1}, "iterations": 1}, "test")
-    write_json(folder / "run.json", recipe_values(recipe))
-    found = read_progress(folder)
-    assert found.state == "stopped" and {step.state for step in found.steps} == {"waiting"}
-    assert "iter1/train" in [step.name for step in found.steps]
-    questions.unlink()
-    write_json(folder / "run.json", recipe_values(recipe) | {"seed": 3})
-    assert read_progress(folder).steps == []
+def test_steps_to_come_are_known_from_the_plan(tmp_path):
+    steps(tmp_path, "iter0/check")
+    done = json.loads((tmp_path / "manifest.json").read_text())["steps"]
+    write_json(tmp_path / "manifest.json", {"planned": ["iter0/check", "iter1/train"], "steps": done})
+    found = read_progress(tmp_path)
+    assert found.state == "stopped"
+    assert [(step.name, step.state) for step in found.steps] == [("iter0/check", "done"), ("iter1/train", "waiting")]

@@ -271,8 +271,19 @@ def test_the_command_copies_pictures_when_asked(geoqa, tmp_path):
     out = tmp_path / "out"
     assert main(["data", "geoqa", "--src", str(geoqa), "--out", str(out), "--copy_images"]) == 0
     rows = json.loads((out / "geoqa_train.json").read_text())
-    assert [row["images"] for row in rows] == [[f"images/geoqa/train-{number}.png"] for number in (0, 1, 3)]
+    assert [row["images"] for row in rows] == [[f"images/geoqa_train/train-{number}.png"] for number in (0, 1, 3)]
     assert all((out / row["images"][0]).is_file() for row in rows)
+
+
+def test_copies_of_two_splits_keep_apart_what_has_one_name(geoqa, tmp_path):
+    out = tmp_path / "out"
+    dump(geoqa / "test.jsonl", [angle(0)])
+    assert main(["data", "geoqa", "--src", str(geoqa), "--out", str(out), "--copy_images", "--split", "train"]) == 0
+    before = (out / "images" / "geoqa_train" / "train-0.png").read_bytes()
+    Image.new("RGB", (5, 5), "green").save(geoqa / "images" / "train-0.png")
+    assert main(["data", "geoqa", "--src", str(geoqa), "--out", str(out), "--copy_images", "--split", "test"]) == 0
+    (picture,) = json.loads((out / "geoqa_test.json").read_text())[0]["images"]
+    assert (out / "images" / "geoqa_train" / "train-0.png").read_bytes() == before != (out / picture).read_bytes()
 
 
 def test_the_command_names_splits_that_are_not_there(geoqa, tmp_path, capsys):

@@ -73,9 +73,10 @@ def test_training_is_the_same_to_the_bit(settings: Callable[..., Any], train, ta
 
 def test_answers_are_those_of_the_trained_model(settings, train, tasks, tmp_path) -> None:
     """After the last step, the model in training says what the saved one says."""
-    from llamafactory_mmself.evaluate.benchmark import LazyEngine, Settings
+    from llamafactory_mmself.evaluate.benchmark import Settings
     from llamafactory_mmself.evaluate.chosen import chosen_tasks, read_task
     from llamafactory_mmself.generate.config import EngineConfig
+    from llamafactory_mmself.generate.engines import LazyEngine
     from llamafactory_mmself.stages.evaluation import evaluate_task
 
     arguments = settings(**tasks, eval_tasks_limit=4, finetuning_type="full", learning_rate=1e-2)

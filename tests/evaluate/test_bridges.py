@@ -224,8 +224,10 @@ def test_an_adapter_is_merged_first_and_once(stand_in, model, tmp_path, capsys, 
     line += ["--model", str(model), "--out", str(tmp_path / "out"), "--adapter", "one"]
     assert main(line) == 2 and "--template" in capsys.readouterr().err
     line += ["--template", "qwen2_vl"]
-    for adapter, count in (("one", 1), ("one", 1), ("two", 2)):
-        line[line.index("--adapter") + 1] = adapter
+    for adapter, weights, count in (("one", "1", 1), ("one", "1", 1), ("two", "2", 2), ("two", "trained again", 3)):
+        (tmp_path / adapter).mkdir(exist_ok=True)
+        (tmp_path / adapter / "adapter_model.safetensors").write_text(weights)
+        line[line.index("--adapter") + 1] = str(tmp_path / adapter)
         assert main(line) == 0 and len(merged) == count
     seen = json.loads((tmp_path / "seen.json").read_text())[0]
     assert seen["--model_args"].startswith(f"pretrained={tmp_path / 'out' / 'merged'},")

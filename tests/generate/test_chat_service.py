@@ -2,6 +2,7 @@
 """Judge, describer and witness against a scripted chat endpoint."""
 
 import json
+import threading
 
 import pytest
 
@@ -80,6 +81,21 @@ def test_a_server_with_another_name_for_the_limit_is_found_out_once(serve, servi
     assert scorer.score([item("x")]) == scorer.score([item("y")]) == [5.0]
     assert [body.get("max_completion_tokens") for body in server.bodies] == [None, 128, 128]
     assert all("response_format" in body for body in server.bodies)
+
+
+def test_several_requests_may_find_out_at_once(serve, services):
+    """All are under way with the old name when the first refusal comes: none is lost, and the form stays."""
+    together = threading.Barrier(4)
+
+    def answer(body, number):
+        if "max_tokens" in body:
+            together.wait(10)
+            return error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+        return choices('{"score": 5}')
+
+    server = serve(answer)
+    assert services(server.base).scorer.score([item(name) for name in "wxyz"]) == [5.0] * 4
+    assert all("response_format" in body for body in server.bodies) and len(server.bodies) == 8
 
 
 def test_unparsable_answers_are_asked_for_again_then_counted(serve, services):

@@ -29,6 +29,8 @@ def test_settings_survive_a_round_trip():
         ({"ray": "yes"}, "engine.ray: true or false"),
         ({"timeout": -1}, "engine.timeout: a number of seconds above 0"),
         ({"llamafactory": ["x"]}, "engine.llamafactory: a mapping of names to values"),
+        ({"llamafactory": {"hf_hub_token": "secret"}}, "engine.llamafactory: hf_hub_token would .* HF_TOKEN"),
+        ({"vllm": {"hf_token": "secret"}}, "engine.vllm: hf_token would .* HF_TOKEN"),
         ({"llamafactory": {"template": "llava"}}, "engine.llamafactory.template: set `engine.template` instead"),
     ],
 )

@@ -176,6 +176,7 @@ def test_the_image_filter(shapes, tmp_path):
     assert check(content[1], shapes[0], min_hash_distance=64).reason == "like the real picture"
     assert check(content[0]).kept
     assert check(file_of("black"), shapes[0]).reason == "blank"
+    assert check(file_of((200, 30, 30)), shapes[0]).reason == "blank"
     assert check(content[0], tmp_path / "none.png").reason == "the real picture cannot be read"
     figures = check(content[1], shapes[0]).figures
     assert 0.03 < figures["difference"] < 1 and 0 <= figures["hash_distance"] <= 64

@@ -77,6 +77,24 @@ def test_scores_that_cannot_be_used(reply, reason):
     assert read(parse_scores, reply, 2) == reason
 
 
+WHOLE = '{"scores": [{"index": 1, "score": 0.2}, {"index": 2, "score": 1}]}'
+
+
+@pytest.mark.parametrize("end", range(12, len(WHOLE) - 1))
+def test_no_part_of_a_reply_is_taken_for_all_of_it(end):
+    assert read(parse_scores, WHOLE[:end], 2) in ("format", "count")
+    assert read(parse_scores, WHOLE[:end], 2, cut=True) == "cut"
+
+
+def test_a_cut_reply_counts_if_its_json_is_whole():
+    assert parse_scores(WHOLE + " And so on and so", 2, cut=True) == [0.2, 1.0]
+    whole = json.dumps({"final_rationale": "It floats."})
+    assert parse_correction(whole + " Because", cut=True) == "It floats."
+    for text in (whole[:-4], "final_rationale:{It floats and"):
+        assert read(parse_correction, text, cut=True) == "cut"
+    assert read(parse_correction, whole[:-4]) == "format"  # a text that has no end, whatever the server says
+
+
 def test_published_corrections(golden):
     for case in golden["correction_parsing"]["cases"]:
         found = read(parse_correction, case["teacher_output"], quirks="published")
@@ -106,6 +124,7 @@ def test_corrections(golden):
         '```json\n{"original_rationale": "x", "final_rationale": "Ice {solid}.\\nIt floats."}\n```',
         "{\noriginal_rationale:{x},\nfinal_rationale:{Ice {solid}.\nIt floats.}\n}",
         'final_rationale: "Ice {solid}.\nIt floats."\n}',
+        '{"original": "He said "no".", "final_rationale": "Ice {solid}.\\nIt floats."}',
     ],
 )
 def test_forms_of_corrections(reply):

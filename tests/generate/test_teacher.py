@@ -6,6 +6,7 @@ import json
 import pytest
 
 from llamafactory_mmself.data.questions import Question
+from llamafactory_mmself.files import FileError
 from llamafactory_mmself.generate.client import Refused
 from llamafactory_mmself.generate.remote_teacher import RemoteTeacher
 from llamafactory_mmself.generate.teacher import Lesson, ReadyScores, TeacherError, load_teacher
@@ -136,6 +137,51 @@ def test_servers_without_schemas_are_asked_without(serve):
     found = teacher.score([lesson(), lesson(1, sentences=("Other.", "It floats."))])
     assert [item.scores for item in found] == [(0.0, 1.0)] * 2
     assert len(server.bodies) == 3
+
+
+def test_another_name_for_the_limit_is_found_out(serve):
+    def answer(body, number):
+        if "max_tokens" in body:
+            return error(400, "Unsupported parameter: 'max_tokens'. Use 'max_completion_tokens' instead.")
+        return choices(scores(0, 1))
+
+    teacher, server = serve(answer, concurrency=4)
+    found = teacher.score([lesson(n, sentences=(f"{n}.", "x.")) for n in range(4)])
+    assert [item.scores for item in found] == [(0.0, 1.0)] * 4
+    assert all("response_format" in body for body in server.bodies)
+    assert [body["max_completion_tokens"] for body in server.bodies if "max_tokens" not in body] == [1024] * 4
+
+
+def test_a_cut_reply_is_no_reply(serve):
+    reply = Reply({"choices": [{"message": {"content": "final_rationale:{Ice is"}, "finish_reason": "length"}]})
+    teacher, server = serve(lambda body, number: reply)
+    assert teacher.correct([lesson()])[0].reason == "cut"
+    assert len(server.bodies) == 2
+
+
+def test_a_full_disk_ends_it_before_more_is_paid_for(serve, tmp_path):
+    teacher, server = serve(lambda body, number: choices(scores(0, 1)), concurrency=1, cache=str(tmp_path / "c"))
+    (tmp_path / "c").symlink_to("/dev/full")
+    with pytest.raises(FileError, match="(?i)make room"):
+        teacher.score([lesson(n, sentences=(f"{n}.", "x.")) for n in range(3)])
+    assert len(server.bodies) == 1
+
+
+def test_pictures_that_cannot_be_sent_are_no_silence(serve, tmp_path):
+    (tmp_path / "text.png").write_text("no picture")
+    teacher, server = serve(lambda body, number: choices(scores(0, 1)), concurrency=1, patience=2)
+    lessons = [lesson(n, images=[str(tmp_path / "text.png")], sentences=(f"{n}.", "x.")) for n in range(3)]
+    found = teacher.score([*lessons, lesson(9)])
+    assert [item.scores for item in found] == [None, None, None, (0.0, 1.0)]
+    assert "text.png" in found[0].reason and len(server.bodies) == 1
+
+
+def test_prompts_may_be_your_own(serve, tmp_path):
+    names = "{picture} {question} {context} {options} {answer} {example} {sentences}"
+    (tmp_path / "own.txt").write_text(f"version: 1\n\nMine: {names}")
+    teacher, server = serve(lambda body, number: choices(scores(0, 1)), score_prompt=str(tmp_path / "own.txt"))
+    assert teacher.score([lesson()])[0].scores == (0.0, 1.0)
+    assert server.bodies[0]["messages"][0]["content"].startswith("Mine: ")
 
 
 def test_the_budget_is_an_end(serve):

@@ -91,6 +91,11 @@ def test_recipes_that_cannot_be(ares) -> None:
         ({"build": {**SMALL["build"], "phases": ["rl", "answer", "sft"]}}, "be the last"),
         ({"build": {**SMALL["build"], "phases": ["rl"]}}, "iterations"),
         ({"train__finetuning_type": "full"}, "lora"),
+        (
+            {"engine__name": "vllm", "train__freeze_multi_modal_projector": False},
+            "vLLM cannot serve the answer adapter",
+        ),
+        ({"rounds": {"answer": {"freeze_multi_modal_projector": False}}}, "has to be the same in all rounds"),
         ({"rounds": {"offline": {}}}, "rl, sft, answer"),
         ({"rounds": {"rl": {"preset": "huge"}}}, "base, large"),
         ({"start": "continue"}, "start"),

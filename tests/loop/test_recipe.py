@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
+from llamafactory_mmself.loop import run
 from llamafactory_mmself.loop.recipe import Evaluation, Recipe, load_recipe
 from llamafactory_mmself.loop.rounds import Rounds
 from llamafactory_mmself.loop.sampler import Sampler
@@ -84,6 +85,7 @@ def test_values_can_be_changed_from_outside(values, load) -> None:
         ({"train": {"save_only_model": True}}, "with save_only_model a killed training cannot go on"),
         ({"train": {"hf_hub_token": "secret"}}, "hf_hub_token would be written to the run's files"),
         ({"engine": {"llamafactory": {"hf_hub_token": "secret"}}}, "HF_TOKEN"),
+        ({"engine": {"vllm": {"hf_token": "secret"}}}, "`engine`: hf_token would be written"),
         ({"engine": {"name": "openai"}}, "an endpoint goes on serving the model that it has"),
         ({"evaluate": {"samples": "3"}}, "Option `samples`: '3' is not a whole number"),
         ({"evaluate": {"form": "essay"}}, "Option `form`: 'essay' is not"),
@@ -141,3 +143,20 @@ def test_files_that_are_no_recipes(tmp_path) -> None:
             load_recipe(path)
     with pytest.raises(LoopError, match="cannot be read"):
         load_recipe(tmp_path / "gone.yaml")
+
+
+def test_missing_packages_are_told_before_anything_is_sampled(values, load, tmp_path, monkeypatch) -> None:
+    monkeypatch.setattr(run, "find_spec", lambda name: None)
+    (tmp_path / "judge.yaml").write_text("{name: vllm, model: m, template: t, ray: true}")
+    tasks = {"tasks": ["toy"], "tasks_data": str(tmp_path), "tasks_judge": str(tmp_path / "judge.yaml")}
+    for changes, told in (
+        ({"train": {"deepspeed": "z2.json"}}, "deepspeed"),
+        (
+            {"method": "sherlock", "rounds": {"online": {"deepspeed": "z2.json", "attn": "xformers"}}},
+            "deepspeed, xformers",
+        ),
+        ({"method": "sherlock", "judge": {"name": "vllm"}}, "vllm"),
+        ({"evaluate": tasks}, "vllm, ray"),
+    ):
+        with pytest.raises(LoopError, match=f"needs {told}: pip install"):
+            run._check_extras(load({**values, **changes}))

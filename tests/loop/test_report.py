@@ -87,7 +87,7 @@ def write_run(folder: Path, iterations: int = 2) -> Path:
                 steps[f"iter{number}/{name}"] = {"seconds": seconds + number, "figures": {"of": 1}}
     settings = {"method": "r3v", "seed": 7, "base_model": "tiny", "iterations": iterations, "test_data": str(test)}
     write_json(run / "run.json", {**settings, "verifier": "letters", "sampling": {"n": 3, "temperature": 0.7}})
-    write_json(run / "manifest.json", {"steps": steps})
+    write_json(run / "manifest.json", {"planned": [*steps], "steps": steps})
     return run
 
 
@@ -108,6 +108,29 @@ def test_the_table_has_every_round_with_interval_unparsed_and_gain(run_folder: P
     first = read_json(run_folder / "iter0" / "scores.json")["scores"]["test@1"]
     assert gain.value == pytest.approx(stored["accuracy"] - first["accuracy"])
     assert gain.interval.low <= gain.value <= gain.interval.high
+
+
+def test_a_run_has_finished_when_all_its_planned_steps_have(run_folder: Path) -> None:
+    assert read_run(run_folder).finished
+    manifest = json.loads((run_folder / "manifest.json").read_text())
+    last = manifest["planned"][-1]
+    write_json(run_folder / "manifest.json", {**manifest, "planned": [*manifest["planned"], "iter2/more"]})
+    assert not read_run(run_folder).finished
+    del manifest["steps"][last]
+    write_json(run_folder / "manifest.json", manifest)
+    assert not read_run(run_folder).finished
+
+
+def test_questions_of_a_round_of_rl_are_shown_as_questions(run_folder: Path) -> None:
+    path = run_folder / "iter1" / "train" / "self_training.json"
+    asked = {"from": "human", "value": "How many?"}
+    row = {"id": "q", "conversations": [asked, {"from": "gpt", "value": "Answer: B"}], "answer": "B", "images": []}
+    path.write_text(json.dumps([row]))
+    view = read_run(run_folder).iterations[1]
+    assert view.kinds == {"question": 1}
+    write_report(run_folder)
+    page = (run_folder / "report" / "index.html").read_text()
+    assert '<div class="label">answer</div><pre>Answer: B' in page
 
 
 def test_the_text_says_what_the_numbers_depend_on(run_folder: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from llamafactory_mmself.files import digest, read_json
+from llamafactory_mmself.loop.manifest import Digests
 from llamafactory_mmself.loop.steps import LoopError, Runner, Step
 
 
@@ -58,6 +59,25 @@ def test_a_second_run_does_nothing(chain: Chain) -> None:
     assert chain.run() == ["first", "second", "third"]
     assert chain.run() == []
     assert set(chain.plan().values()) == {"done"}
+
+
+def test_the_manifest_knows_the_whole_plan_from_the_start(chain: Chain) -> None:
+    with pytest.raises(KeyboardInterrupt):
+        chain.run(fail="second")
+    stored = read_json(chain.folder / "manifest.json")
+    assert stored["planned"] == ["first", "second", "third"] and [*stored["steps"]] == ["first"]
+
+
+def test_pictures_count_unless_they_are_plots_of_a_training(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    for name in ("a.png", "training_loss.png", "training_rewards_margins.png"):
+        (folder / name).write_bytes(b"x")
+    whole = Digests().of(folder)
+    (folder / "training_loss.png").unlink()
+    assert Digests().of(folder) == whole
+    (folder / "a.png").unlink()
+    assert Digests().of(folder) != whole
 
 
 def test_a_changed_setting_redoes_what_depends_on_it(chain: Chain) -> None:

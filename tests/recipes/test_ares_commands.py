@@ -112,7 +112,7 @@ def test_win_rates_of_two_models(made, tmp_path, capsys, monkeypatch):
         def close(self):
             pass
 
-    monkeypatch.setattr("llamafactory_mmself.evaluate.benchmark.LazyEngine", LikesTheFirst)
+    monkeypatch.setattr("llamafactory_mmself.generate.engines.LazyEngine", LikesTheFirst)
     judge = tmp_path / "judge.yaml"
     judge.write_text("{name: openai, api_base: 'http://localhost:1/v1', api_model: judge}")
     line = ["build", "ares", "compare", *made, "--judge", str(judge), "--out", str(tmp_path / "wins.json")]

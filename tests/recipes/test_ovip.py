@@ -30,6 +30,7 @@ class Scripted:
 
     policy: str = "scripted 1"
     dies_after: int | None = None
+    size: int = 8
     scored: list = field(default_factory=list)
     described: list = field(default_factory=list)
     painted: list = field(default_factory=list)
@@ -53,7 +54,7 @@ class Scripted:
         if "unpaintable" in item.prompt:
             return PaintFailure("no")
         out = io.BytesIO()
-        Image.new("RGB", (8, 8), (item.seed % 256, 0, 0)).save(out, format="PNG")
+        Image.new("RGB", (self.size, self.size), (item.seed % 256, 0, 0)).save(out, format="PNG")
         return Picture(out.getvalue())
 
     def check(self, items):
@@ -171,6 +172,10 @@ def test_a_build_that_died_goes_on(prompts, tmp_path):
     Path(built.rows[1].negative).unlink()  # a picture that is gone is painted again
     build(prompts, samples, services(once_more), options, tmp_path / "killed", "set", 0)
     assert len(once_more.scored) == 2 and Path(built.rows[1].negative).is_file()
+    other = Scripted(size=30)  # a painter that does not paint the same again
+    Path(built.rows[1].negative).unlink()
+    painted = build(prompts, samples, services(other), options, tmp_path / "killed", "set", 0).rows[1].negative
+    assert painted != built.rows[1].negative and Path(painted).is_file()
 
 
 @pytest.mark.parametrize("changed", ["seed", "options", "judge", "samples"])
