@@ -31,7 +31,8 @@ class ReplyError(ValueError):
 
     Attributes:
         reason: `missing`: there is none; `cut`: it ends at the limit of tokens, amid what was asked for; `format`: not
-            of the form asked for; `count`: not as many scores as sentences; `placeholder`: left as it was; `invalid`: no number from 0 to 1; `empty`: nothing in it.
+            of the form asked for; `count`: not as many scores as sentences; `placeholder`: left as it was; `invalid`:
+            no number from 0 to 1; `empty`: nothing in it.
     """
 
     def __init__(self, reason: Reason, text: str) -> None:

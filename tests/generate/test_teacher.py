@@ -162,7 +162,7 @@ def test_a_cut_reply_is_no_reply(serve):
 def test_a_full_disk_ends_it_before_more_is_paid_for(serve, tmp_path):
     teacher, server = serve(lambda body, number: choices(scores(0, 1)), concurrency=1, cache=str(tmp_path / "c"))
     (tmp_path / "c").symlink_to("/dev/full")
-    with pytest.raises(FileError, match="(?i)make room"):
+    with pytest.raises(FileError, match=r"(?i)make room"):
         teacher.score([lesson(n, sentences=(f"{n}.", "x.")) for n in range(3)])
     assert len(server.bodies) == 1
 
