@@ -25,7 +25,6 @@ NAMES = {
     "scienceqa": ("ScienceQA, with and without pictures", "train, val, test, trainval, minitrain, minival, minitest"),
     "aokvqa": ("A-OKVQA, multiple choice; dev is carved from train", "train, dev, val"),
 }
-COLUMNS = {"messages": "conversations", "images": "images", "id": "id", "answer": "answer", "choices": "choices"}
 
 
 def add(commands: Any) -> None:
@@ -63,7 +62,7 @@ def _profiles(options: argparse.Namespace) -> int:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ..data.questions import write_questions
+    from ..data.questions import QUESTION_COLUMNS, write_questions
     from ..data.sources import SOURCES, MissingFile, Options, SourceError, read_source
     from ..recipes.datasets import register_dataset
 
@@ -93,7 +92,7 @@ def _run(options: argparse.Namespace) -> int:
         register_dataset(
             out / "dataset_info.json",
             title,
-            {"file_name": f"{title}.json", "formatting": "sharegpt", "columns": COLUMNS},
+            {"file_name": f"{title}.json", "formatting": "sharegpt", "columns": QUESTION_COLUMNS},
         )
         _tell(out / f"{title}.json", source)
         written += 1

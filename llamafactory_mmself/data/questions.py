@@ -24,6 +24,14 @@ from ..files import FileError, read_json, read_jsonl, relative, write_json
 
 
 IMAGE = "<image>"
+#: Columns of questions in `dataset_info.json`.
+QUESTION_COLUMNS = {
+    "messages": "conversations",
+    "images": "images",
+    "id": "id",
+    "answer": "answer",
+    "choices": "choices",
+}
 KNOWN = frozenset({"id", "question", "choices", "answer", "images", "conversations"})
 
 

@@ -3,10 +3,11 @@
 
 from __future__ import annotations
 
-import types
 from collections.abc import Mapping
 from dataclasses import MISSING, fields
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_origin, get_type_hints
+
+from ..annotations import fits, words
 
 
 Section = TypeVar("Section")
@@ -35,8 +36,8 @@ def make_section(kind: type[Section], values: Any, where: str, error: type[Value
     hints = get_type_hints(kind)
     read = {name: _listed(value, hints[name]) for name, value in values.items()}
     for name, value in read.items():
-        if not _fits(value, hints[name]):
-            raise error(f"{where}: `{name}` cannot be {values[name]!r}.")
+        if not fits(value, hints[name]) or value == ():
+            raise error(f"{where}: `{name}` cannot be {values[name]!r}; {words(hints[name])} is expected.")
     return kind(**read)
 
 
@@ -44,18 +45,3 @@ def _listed(value: Any, kind: Any) -> Any:
     if get_origin(kind) is not tuple:
         return value
     return (value,) if isinstance(value, str) else tuple(value) if isinstance(value, list) else value
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    origin = get_origin(kind)
-    if origin is Literal:
-        return value in get_args(kind)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, item) for item in get_args(kind))
-    if origin is tuple:
-        return isinstance(value, tuple) and bool(value) and all(_fits(item, get_args(kind)[0]) for item in value)
-    if origin is not None:
-        return isinstance(value, origin)
-    if kind in (int, float):
-        return isinstance(value, (int, kind)) and not isinstance(value, bool) and value >= 0
-    return isinstance(value, kind)

@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from ..data.questions import Question, write_questions
+from ..data.questions import QUESTION_COLUMNS, Question, write_questions
 from ..generate.jobs import read_samples
 from ..generate.requests import question_prompt, question_requests
 from ..generate.teacher import load_teacher
@@ -37,7 +37,6 @@ from .steps import LoopError, Step
 
 
 RL, SFT, ANSWER = ARES_PHASES
-_COLUMNS = {"messages": "conversations", "images": "images", "id": "id", "answer": "answer", "choices": "choices"}
 
 
 def usual_phase(number: int, last: int) -> str:
@@ -206,7 +205,7 @@ class Ares(Method):
 
         def action() -> dict[str, Any]:
             write_questions(path, rounds.train_questions)
-            entry = {"file_name": path.name, "formatting": "sharegpt", "columns": _COLUMNS}
+            entry = {"file_name": path.name, "formatting": "sharegpt", "columns": QUESTION_COLUMNS}
             register_dataset(path.with_name("dataset_info.json"), DATASET, entry)
             return {"questions": len(rounds.train_questions)}
 

@@ -22,7 +22,7 @@ from ..generate.types import Request, Sample
 from ..prompts import Prompt
 from ..verify.sentences import distinct_sentences, repeated_share, sentences, without_answer
 from .examples import Example
-from .options import check_types
+from .options import check_types, options_from
 from .records import RecipeError, by_id, reference, shown
 
 
@@ -47,6 +47,9 @@ class AresOptions:
     drop_repeats: bool = True
     quirks: Quirks = "fixed"
 
+    def __post_init__(self) -> None:
+        check_types(self)
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> AresOptions:
         """Options from plain values.
@@ -54,12 +57,7 @@ class AresOptions:
         Raises:
             RecipeError: an unknown or wrong option.
         """
-        try:
-            made = cls(**values)
-            check_types(made)
-        except (TypeError, ValueError) as error:
-            raise RecipeError(f"Options of ares: {error}") from error
-        return made
+        return options_from(cls, values)
 
 
 @dataclass(frozen=True)

@@ -4,11 +4,11 @@
 from __future__ import annotations
 
 import difflib
-import types
 from collections.abc import Mapping
 from dataclasses import fields
-from typing import Any, Literal, TypeVar, Union, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_type_hints
 
+from ..annotations import fits, words
 from .records import RecipeError
 
 
@@ -38,30 +38,5 @@ def check_types(options: Any) -> None:
     """
     for name, kind in get_type_hints(type(options)).items():
         value = vars(options)[name]
-        if not _fits(value, kind):
-            raise RecipeError(f"Option `{name}`: {value!r} is not {_words(kind)}.")
-
-
-def _fits(value: Any, kind: Any) -> bool:
-    origin = get_origin(kind)
-    if origin is Literal:
-        return value in get_args(kind)
-    if origin in (Union, types.UnionType):
-        return any(_fits(value, item) for item in get_args(kind))
-    if origin is tuple:
-        return isinstance(value, tuple) and all(_fits(item, get_args(kind)[0]) for item in value)
-    if kind in (int, float):
-        return isinstance(value, (int, kind)) and not isinstance(value, bool) and value >= 0
-    return isinstance(value, kind)
-
-
-def _words(kind: Any) -> str:
-    origin = get_origin(kind)
-    if origin is Literal:
-        return f"one of {', '.join(map(str, get_args(kind)))}"
-    if origin in (Union, types.UnionType):
-        return " or ".join(_words(item) for item in get_args(kind))
-    if origin is tuple:
-        return f"a list, each item {_words(get_args(kind)[0])}"
-    words = {bool: "true or false", int: "a whole number from 0 on", float: "a number from 0 on", type(None): "empty"}
-    return words.get(kind, str(kind))
+        if not fits(value, kind):
+            raise RecipeError(f"Option `{name}`: {value!r} is not {words(kind)}.")

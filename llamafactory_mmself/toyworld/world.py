@@ -14,9 +14,9 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+from ..data.questions import QUESTION_COLUMNS, read_questions, write_questions
 from ..data.questions import Question as Row
-from ..data.questions import read_questions, write_questions
-from ..files import write_json
+from ..files import unwritten, write_json
 from ..prompts import load_prompt
 from .choices import random_question, scene_of
 from .errors import ToyWorldError
@@ -136,8 +136,7 @@ def write_world(out: Path, options: WorldOptions = WorldOptions()) -> dict[str, 
         write_questions(out / f"{split}.json", tables[split])
     for split in tables.keys() & {"captions", "prompts"}:
         write_json(out / f"{split}.json", [_caption_row(row, out) for row in tables[split]])
-    columns = {"messages": "conversations", "images": "images", "id": "id", "answer": "answer", "choices": "choices"}
-    info = {"formatting": "sharegpt", "columns": columns}
+    info = {"formatting": "sharegpt", "columns": QUESTION_COLUMNS}
     write_json(out / "dataset_info.json", {f"toy_{name}": {"file_name": f"{name}.json", **info} for name in tables})
     return {name: out / f"{name}.json" for name in tables}
 
@@ -161,5 +160,8 @@ def _draw(rows: list[Row], size: int) -> None:
 
     for row in tqdm(rows, desc="pictures", unit="", disable=None, leave=False):
         path = Path(row.images[0])
-        path.parent.mkdir(parents=True, exist_ok=True)
-        draw(Scene.parse(row.extra["scene"]), size, lit=True).save(path, optimize=True)
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            draw(Scene.parse(row.extra["scene"]), size, lit=True).save(path, optimize=True)
+        except OSError as error:
+            raise unwritten(path, error, "Nothing else was changed.") from error
