@@ -63,7 +63,9 @@ def load_stage(name: str) -> Any:
         stage = point.load()
     except Exception as error:
         raise StageError(f"Stage `{name}` of {_owner(point)} ({point.value}) cannot be loaded: {error!r}") from error
-    missing = [part for part in ("name", "base", "arguments", "help", "run") if not hasattr(stage, part)]
+    missing = [
+        part for part in ("name", "base", "arguments", "help", "inert", "check", "run") if not hasattr(stage, part)
+    ]
     if missing:
         raise StageError(
             f"Stage `{name}` of {_owner(point)} ({point.value}) lacks {', '.join(missing)}; "
@@ -76,10 +78,20 @@ def load_stage(name: str) -> Any:
 
 @cache
 def load_arguments(name: str) -> type:
-    """The arguments dataclass of a stage. Importing it costs little: it needs neither torch nor transformers."""
+    """The arguments dataclass of a stage. Importing it costs little: it needs neither torch nor transformers.
+
+    Raises:
+        StageError: as `load_stage`, or if they cannot be imported or are no dataclass.
+    """
     stage = load_stage(name)
     module, _, attribute = stage.arguments.partition(":")
-    arguments = getattr(importlib.import_module(module), attribute)
+    try:
+        arguments = getattr(importlib.import_module(module), attribute)
+    except Exception as error:
+        raise StageError(
+            f"Arguments of stage `{name}` of {_owner(stage_entry_points()[name])} ({stage.arguments}) cannot be "
+            f"loaded: {error!r}"
+        ) from error
     if not is_dataclass(arguments):
         raise StageError(f"Stage `{name}`: {stage.arguments} is not a dataclass.")
     return arguments  # type: ignore[return-value]
