@@ -14,6 +14,12 @@ from .faults import Fault
 from .rows import PreferenceRow, Turn
 
 
+#: What Pillow and the processors raise on a picture that cannot be used.
+UNREADABLE = (OSError, SyntaxError, Image.DecompressionBombError)
+
+#: What `RowEncoder.prompt` may raise for a row; `prompt_fault` says what is wrong.
+NOT_ENCODABLE = (*UNREADABLE, ValueError)
+
 #: A row after tokenising: what a stage's trees are built from. The same for all strategies.
 Segments = dict[str, Any]
 
@@ -102,11 +108,22 @@ def _prompt(row: PreferenceRow, encoder: RowEncoder, field: str) -> tuple[list[i
     """Ids of the prompt with the pictures of a column, or the fault of that column."""
     try:
         return encoder.prompt(row, getattr(row, field)), None
-    except (OSError, SyntaxError, Image.DecompressionBombError) as error:
-        return [], _fault(row, field, "media-unreadable", str(error), "Repair or remove the picture.")
-    except ValueError as error:
-        fix = "See that `template` belongs to the model and that the columns hold what they say."
-        return [], _fault(row, field, "not-encodable", str(error), fix)
+    except NOT_ENCODABLE as error:
+        return [], prompt_fault(row, field, error)
+
+
+def prompt_fault(row: PreferenceRow, field: str, error: Exception) -> Fault:
+    """The fault of a row whose prompt could not be encoded.
+
+    Args:
+        row: The row.
+        field: The column of its pictures.
+        error: One of `NOT_ENCODABLE`.
+    """
+    if isinstance(error, UNREADABLE):
+        return _fault(row, field, "media-unreadable", str(error), "Repair or remove the picture.")
+    fix = "See that `template` belongs to the model and that the columns hold what they say."
+    return _fault(row, field, "not-encodable", str(error), fix)
 
 
 def _record(

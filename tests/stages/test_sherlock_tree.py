@@ -282,6 +282,14 @@ def test_equal_suffixes_are_worth_a_warning(make_encoder, row):
     assert (fault.code, fault.level) == ("same-suffix", "warning")
 
 
+def test_pictures_that_are_too_large_and_rows_that_do_not_fit_the_template_are_faults(make_encoder, row, monkeypatch):
+    _, (fault,) = encode_sherlock(row(images=()), make_encoder("llava"))
+    assert fault.code == "not-encodable" and "template" in fault.fix
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
+    _, (fault,) = encode_sherlock(row(), make_encoder("llava"))
+    assert fault.code == "media-unreadable" and "decompression bomb" in fault.message
+
+
 def test_more_rejected_answers_make_more_samples(make_encoder, row):
     encoder = make_encoder()
     two = ("It has no sides. So it is a circle.", "It has no sides. Nothing else is known.")

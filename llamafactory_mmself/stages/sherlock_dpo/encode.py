@@ -14,7 +14,7 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from ...data.encode import RowEncoder, Segments
+from ...data.encode import NOT_ENCODABLE, RowEncoder, Segments, prompt_fault
 from ...data.faults import Fault, FaultLog
 from ...data.media import PLACEHOLDERS
 from ...data.rows import PreferenceRow
@@ -99,9 +99,8 @@ def encode_sherlock(row: PreferenceRow, encoder: SherlockEncoder) -> tuple[list[
         prompt = encoder.prompt(row, row.images)
         shown_chosen = encoder.correction_prompt(row, row.chosen)
         shown_rejected = [encoder.correction_prompt(row, text) for text in row.rejected]
-    except (OSError, ValueError, SyntaxError) as error:
-        log.error("images", "media-unreadable", str(error), "Repair or remove the picture.")
-        return [], log.faults
+    except NOT_ENCODABLE as error:
+        return [], [prompt_fault(row, "images", error)]
 
     chosen = _answer(row, encoder, row.chosen, row.prefix or "", "chosen", log)
     records = []

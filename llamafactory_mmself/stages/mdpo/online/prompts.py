@@ -11,6 +11,7 @@ from typing import Any
 
 import torch
 
+from ....data.encode import NOT_ENCODABLE
 from ....data.faults import DataError
 from ....data.rows import PreferenceRow
 from ....generate.encoding import EncodedPrompt
@@ -84,7 +85,7 @@ def load_prompts(run: RunArguments, encoder: Any, required: frozenset[str]) -> l
         try:
             ids = encoder.prompt(row, row.images)
             reference = encoder.response(row, row.chosen)[: args.rollout_max_new_tokens]
-        except (ValueError, OSError, SyntaxError) as error:
+        except NOT_ENCODABLE as error:
             faults.append(f"{_place(row)}: {error}")
             continue
         if "images" in required and not row.images:
