@@ -33,12 +33,12 @@ def _stl_same(answer: str, truth: str, response: Response) -> bool:
 
 _ALL = (
     Profile("geoqa", 2, "GeoQA options by letter, text or value", letters.extract_among_points, letters.same_option),
-    Profile("tabmwp", 2, "TabMWP options, numbers with their unit, times", tabmwp.extract, tabmwp.matches),
-    Profile("chartqa", 2, "ChartQA relaxed accuracy, years exactly", chartqa.extract, chartqa.matches),
+    Profile("tabmwp", 3, "TabMWP options, numbers with their unit, times", tabmwp.extract, tabmwp.matches),
+    Profile("chartqa", 3, "ChartQA relaxed accuracy, years exactly", chartqa.extract, chartqa.matches),
     Profile("clevr", 2, "CLEVR-Math whole numbers", clevr.extract, clevr.matches),
     Profile("letters", 2, "options by letter, text or value (M3CoT, ScienceQA)", letters.extract, letters.same_option),
     Profile("number", 2, "free numbers", free.extract_number, free.same_number),
-    Profile("expression", 2, "free expressions, compared by algebra", free.extract_expression, free.same_expression),
+    Profile("expression", 3, "free expressions, compared by algebra", free.extract_expression, free.same_expression),
     Profile("stl", 2, "the option of a whole CAPTION/REASONING/CONCLUSION answer", stl.extract, letters.same_option),
     Profile(
         "stl-nocaption",
@@ -49,12 +49,12 @@ _ALL = (
     ),
     Profile(
         "tagged",
-        1,
+        2,
         "what a closed CONCLUSION section holds: a letter, a number or words",
         tagged.extract,
         tagged.matches,
     ),
-    Profile("toy", 2, "the toy world's letters, numbers and words", toy.extract, toy.matches),
+    Profile("toy", 3, "the toy world's letters, numbers and words", toy.extract, toy.matches),
     Profile(
         "geoqa-published",
         1,
@@ -76,8 +76,8 @@ _ALL = (
         published.geoqa("Answer:", any_letter=False),
         published.same_letter,
     ),
-    Profile("tabmwp-published", 1, "R3V's TabMWP evaluation", _tabmwp_published, _tabmwp_same),
-    Profile("chartqa-published", 1, "R3V's relaxed accuracy", published.chartqa, published.relaxed),
+    Profile("tabmwp-published", 1, "R3V's TabMWP evaluation", _tabmwp_published, _tabmwp_same, empty_counts=True),
+    Profile("chartqa-published", 1, "R3V's relaxed accuracy", published.chartqa, published.relaxed, empty_counts=True),
     Profile("clevr-published", 1, "R3V's CLEVR-Math evaluation", published.clevr, published.same_text),
     Profile("letters-published", 1, "M3CoT's official scorer", published.m3cot, published.same_letter),
     Profile("stl-published", 1, "STL's extraction: the first lower-case letter", published.stl, _stl_same),

@@ -67,6 +67,7 @@ class Profile:
         description: one line.
         extract: finds the answer in a text.
         matches: whether a found answer equals the truth, which comes as the data set has it.
+        empty_counts: whether the empty text is an answer, which has a vote and may be right; in published code only.
     """
 
     name: str
@@ -74,6 +75,7 @@ class Profile:
     description: str
     extract: Callable[[Response], Found]
     matches: Callable[[str, str, Response], bool]
+    empty_counts: bool = False
 
     def check(
         self, text: str, answer: str, *, choices: Sequence[str] | None = None, question: str | None = None
@@ -83,4 +85,6 @@ class Profile:
         found = self.extract(response)
         if found.answer is None:
             return Verdict(False, False, None, found.rule)
+        if not found.answer and not self.empty_counts:
+            return Verdict(False, False, None, "empty answer")
         return Verdict(self.matches(found.answer, str(answer), response), True, found.answer, found.rule)

@@ -66,6 +66,7 @@ def test_no_text_is_an_error_and_nothing_unparsed_is_credited(name, text, truth)
     for choices in (None, CHOICES):
         verdict = verify.check(name, text, truth, choices=choices, question="How many? (Unit: cups)")
         assert verdict.parsed == (verdict.answer is not None)
+        assert verdict.answer != "" or "published" in name
         assert verdict.parsed or not verdict.correct
         assert verdict == verify.check(name, text, truth, choices=choices, question="How many? (Unit: cups)")
 
@@ -104,6 +105,26 @@ def test_default_and_published_agree_on_clean_numbers(name, number):
     for profile in (name, f"{name}-published"):
         verdict = verify.check(profile, f"1. Count them.\nAnswer: {number}", number)
         assert (verdict.correct, verdict.answer) == (True, number)
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("chartqa", "."),
+        ("toy", "..."),
+        ("expression", "."),
+        ("tagged", "<CONCLUSION>.</CONCLUSION>"),
+        ("tabmwp", "Answer: ."),
+        ("tabmwp", "Answer: cups"),
+    ],
+)
+def test_an_answer_of_which_nothing_is_left_is_none(name, text):
+    verdict = verify.check(name, text, "", question="How many? (Unit: cups)")
+    assert (verdict.parsed, verdict.answer, verdict.correct) == (False, None, False)
+
+
+def test_published_code_takes_nothing_for_an_answer():
+    assert verify.check("chartqa-published", "", "").parsed and verify.check("tabmwp-published", ".", "").parsed
 
 
 def test_dice_are_never_credited():
