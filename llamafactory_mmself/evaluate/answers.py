@@ -342,18 +342,6 @@ def table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     return "\n".join(lines)
 
 
-def score_table(scores: Sequence[Score]) -> str:
-    """A text table with everything that a number needs to be compared, categories below."""
-    rows = []
-    for item in scores:
-        rows.append([item.name, percent(item.accuracy), span(item.interval), str(item.n), str(item.unparsed)])
-        for label, rate in item.categories.items():
-            rows.append([f"  {label}", percent(rate.share), span(rate.interval), str(rate.n), ""])
-    text = table(["", "accuracy %", "95 % interval", "n", "unparsed"], rows)
-    kinds = sorted({f"verifier {item.profile} v{item.version}, seed {item.seed}" for item in scores})
-    return "\n".join([text, *kinds])
-
-
 def span(interval: Interval) -> str:
     """An interval of shares as text, in percent."""
     return f"{percent(interval.low)}–{percent(interval.high)}"

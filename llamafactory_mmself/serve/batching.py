@@ -82,8 +82,8 @@ class Batcher(Generic[Job, Result]):
         return list(await asyncio.gather(*(item.future for item in added)))
 
     def close(self) -> None:
-        """Ends the thread once it has done what it is doing."""
-        self._thread.shutdown(wait=False, cancel_futures=True)
+        """Ends the thread, after what it is doing."""
+        self._thread.shutdown(cancel_futures=True)
 
     async def _run(self) -> None:
         """Works until nothing waits."""

@@ -5,7 +5,8 @@ from __future__ import annotations
 
 import hmac
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,7 +53,12 @@ class Limits:
 
 
 def make_app(
-    title: str, models: Sequence[str], limits: Limits, key: str | None, state: Callable[[], dict[str, Any]]
+    title: str,
+    models: Sequence[str],
+    limits: Limits,
+    key: str | None,
+    state: Callable[[], dict[str, Any]],
+    close: Callable[[], None],
 ) -> FastAPI:
     """An application with `GET /health`, `GET /v1/models`, and everything of this module before it.
 
@@ -62,8 +68,15 @@ def make_app(
         limits: see there; the body's is applied here.
         key: has to come with every request but that for health; None asks for none.
         state: what `/health` tells.
+        close: is called when the server shuts down.
     """
-    app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None)
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        yield
+        close()
+
+    app = FastAPI(title=title, docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
     app.add_middleware(_Guard, limits=limits, key=key)
     started = int(time.time())
 

@@ -105,7 +105,7 @@ def judge_app(engine: Engine, options: JudgeOptions, key: str | None = None) -> 
     """The application.
 
     Args:
-        engine: answers.
+        engine: answers; it is closed when the server shuts down.
         options: limits.
         key: the API key that requests have to bring; None asks for none.
     """
@@ -116,12 +116,18 @@ def judge_app(engine: Engine, options: JudgeOptions, key: str | None = None) -> 
         window=options.window,
         queue=options.limits.queue,
     )
+
+    def close() -> None:
+        batcher.close()
+        engine.close()
+
     app = make_app(
         "mmself judge",
         [options.name],
         options.limits,
         key,
         lambda: {"waiting": batcher.open, "answered": batcher.done, "batches": batcher.batches},
+        close,
     )
     numbers = itertools.count()
 

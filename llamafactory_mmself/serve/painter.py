@@ -89,6 +89,7 @@ def painter_app(artist: Artist, options: PainterOptions, key: str | None = None)
         options.limits,
         key,
         lambda: {"waiting": batcher.open, "painted": batcher.done, "batches": batcher.batches},
+        batcher.close,
     )
 
     @app.post("/v1/images/generations")

@@ -17,6 +17,7 @@ from llamafactory_mmself.generate.types import Completion, EngineError, Message,
 from llamafactory_mmself.serve.guard import Limits
 from llamafactory_mmself.serve.judge import JudgeOptions, judge_app
 from llamafactory_mmself.toyworld.chat import ToyChat
+from tests.serve.conftest import listening
 
 
 URL = "/v1/chat/completions"
@@ -28,6 +29,7 @@ class Echo:
     name, policy = "echo", "echo"
 
     def __init__(self):
+        self.closed = False
         self.calls = []
         self.pictures = []
 
@@ -41,7 +43,7 @@ class Echo:
         return [[Completion(request.messages[-1].content, (1, 2), "stop", None, 5)] * params.n for request in requests]
 
     def close(self):
-        pass
+        self.closed = True
 
 
 @pytest.fixture
@@ -147,6 +149,13 @@ def test_the_toy_world_knows_nothing_else(client):
     assert ask(client(ToyChat()), "Hello").json()["choices"][0]["message"]["content"] == (
         "I know nothing but the toy world."
     )
+
+
+def test_the_engine_is_closed_with_the_server():
+    engine = Echo()
+    with listening(judge_app(engine, JudgeOptions("qwen"))) as made:
+        assert ask(made, "x").status_code == 200 and not engine.closed
+    assert engine.closed
 
 
 @pytest.mark.slow
