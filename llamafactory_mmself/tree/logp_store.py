@@ -15,6 +15,7 @@ import os
 import time
 import uuid
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -125,17 +126,33 @@ class LogpStore:
             self._own.write(lines)
             self._own.flush()
         except OSError as error:
-            raise FileError(
-                f"Log-probs cannot be written to {self.folder}: {error.strerror or error}. Make room, or name another "
-                "folder with `ref_logps_dir`, and start again; those before these are kept."
-            ) from error
+            raise self._not_written(error) from error
 
     def close(self) -> None:
-        """Ends writing: all that was added is on the disk."""
-        if self._own is not None:
+        """Ends writing: all that was added is on the disk.
+
+        Raises:
+            FileError: as for `add`.
+        """
+        if self._own is None:
+            return
+        try:
             os.fsync(self._own.fileno())
             self._own.close()
             self._own = None
+        except OSError as error:
+            raise self._not_written(error) from error
+
+    def _not_written(self, error: OSError) -> FileError:
+        """Gives up this process's shard, and says why."""
+        own, self._own = self._own, None
+        if own is not None:
+            with suppress(OSError):  # it still holds what could not be written, and would try again
+                own.close()
+        return FileError(
+            f"Log-probs cannot be written to {self.folder}: {error.strerror or error}. Make room, or name another "
+            "folder with `ref_logps_dir`, and start again; those before these are kept."
+        )
 
     def _shards(self) -> list[Path]:
         return sorted(self.folder.glob(f"*{SUFFIX}"))

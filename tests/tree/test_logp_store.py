@@ -1,12 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """Log-probs on disk: what was written is read, what was cut short is not, and several writers do not meet."""
 
+import errno
 from dataclasses import replace
+from functools import partial
+from unittest.mock import Mock
 
 import pytest
 import torch
 from PIL import Image
 
+from llamafactory_mmself.files import FileError
+from llamafactory_mmself.tree import logp_store
 from llamafactory_mmself.tree.logp_store import LogpStore, sample_digest
 from llamafactory_mmself.tree.reference import Cached, MissingLogpsError, SampleIds
 from llamafactory_mmself.tree.sample import Crop, Media, Role, TreeBuilder
@@ -32,6 +37,22 @@ def test_several_writers_and_readers(tmp_path):
     other.load()
     assert "d" in other and "e" not in other
     assert other.size == sum(file.stat().st_size for file in (tmp_path / "cache").iterdir())
+
+
+def test_a_full_disk_says_so_and_closing_adds_nothing_to_it(tmp_path, monkeypatch):
+    store = LogpStore(tmp_path)
+    full = partial(open, "/dev/full", "wb")
+    monkeypatch.setattr(logp_store, "open", lambda path, mode: full(), raising=False)
+    with pytest.raises(FileError, match=r"No space left on device.*Make room"):
+        store.add({"a": logps(-1.0)})
+    store.close()
+    monkeypatch.undo()
+
+    store.add({"a": logps(-1.0)})
+    monkeypatch.setattr(logp_store.os, "fsync", Mock(side_effect=OSError(errno.ENOSPC, "No space left on device")))
+    with pytest.raises(FileError, match=r"No space left on device.*Make room"):
+        store.close()
+    store.close()
 
 
 @pytest.mark.parametrize("kept", [1, 20, 40, -1])
