@@ -48,6 +48,8 @@ def test_whitening_belongs_to_the_critic(parse):
         ({"rollout_n": 0}, "rollout_n"),
         ({"clip_range": 0.0}, "clip_range"),
         ({"gamma": 1.5}, "gamma"),
+        ({"rollout_top_p": 0.0}, "rollout_top_p has to be above 0"),
+        ({"include_effective_tokens_per_second": True}, "include_effective_tokens_per_second"),
         ({"ref_logps": "cache"}, "ref_logps"),
         ({"val_size": 0.1, "eval_strategy": "steps"}, "no evaluation"),
         ({"eval_tasks": "toy"}, "no tasks within training"),

@@ -17,6 +17,7 @@ INERT_KEYS = (TREE_INERT_KEYS - {"ppo_epochs"}) | {
     *("pref_beta", "pref_ftx", "pref_loss", "dpo_label_smoothing", "simpo_gamma"),
     *("streaming", "tokenized_path", "mix_strategy", "interleave_probs", "preprocessing_num_workers"),
     *("overwrite_cache", "preprocessing_batch_size", "disable_shuffling", "dataloader_num_workers", "data_seed"),
+    "include_effective_tokens_per_second",
 }
 
 _CRITIC_ONLY = ("gae_lambda", "critic", "critic_warmup_epochs")
@@ -70,6 +71,8 @@ def _check_numbers(args: AresPPOArguments, run: RunArguments) -> None:
     for name in ("gamma", "gae_lambda", "neutral_score", "rollout_top_p"):
         if not 0 <= vars(args)[name] <= 1:
             raise SettingError(f"{name} lies between 0 and 1; it is {vars(args)[name]}.")
+    if not args.rollout_top_p:
+        raise SettingError("rollout_top_p has to be above 0; 1 is off.")
     if run.finetuning.ppo_epochs < 1:
         raise SettingError(f"ppo_epochs has to be at least 1; it is {run.finetuning.ppo_epochs}.")
     if args.advantage != "gae" and args.rollout_n < 2:

@@ -164,6 +164,11 @@ def _check_run(run: RunArguments) -> None:
         "makes its rows while it trains: remove `streaming`": run.data.streaming,
         "makes its rows while it trains: remove `tokenized_path`": run.data.tokenized_path is not None,
         "finds its own batch size in `exp_per_batch`: remove `auto_find_batch_size`": training.auto_find_batch_size,
+        "shuffles its prompts by `seed`: remove `disable_shuffling`": run.finetuning.disable_shuffling,
+        "shuffles its prompts by `seed`: remove `data_seed`": training.data_seed is not None,
+        "counts no tokens per second: remove `include_effective_tokens_per_second`": (
+            run.finetuning.include_effective_tokens_per_second
+        ),
         "samples with the model in training and needs all of it on each rank: use DDP or DeepSpeed ZeRO-1 or ZeRO-2, "
         "not ZeRO-3 or FSDP": bool(training.fsdp) or is_deepspeed_zero3_enabled(),
     }
