@@ -8,6 +8,7 @@ import pytest
 from llamafactory_mmself.stages.mdpo.online.buffer import ExperienceBuffer, Limits, shares
 from llamafactory_mmself.stages.mdpo.online.entries import Answer, Entry, Group, Outcome
 from llamafactory_mmself.stages.mdpo.online.journal import Journal
+from llamafactory_mmself.stages.mdpo.online.published import claim
 
 
 def entry(position, step=0, difficulty=0.5):
@@ -119,5 +120,17 @@ def test_journals_of_other_runs_are_left_out(tmp_path):
     old.finished(outcome(1))
     new.finished(outcome(2))
     assert new.read().outcomes.keys() == {2}
-    new.remove_others()
-    assert not old.read().outcomes and new.read().outcomes
+    assert [path.name for path in new.others()] == ["old-rank0.jsonl"]
+
+
+def test_a_new_run_removes_what_is_left_in_its_own_folder_only(tmp_path):
+    """Elsewhere it may be what a run that is alive, or will be resumed, has sampled."""
+    old, new = Journal(tmp_path, "old", 0), Journal(tmp_path, "new", 0)
+    assert claim(tmp_path, tmp_path / "output", new.others()) == ""
+    old.finished(outcome(1))
+    (tmp_path / "data.jsonl").write_text("{}\n")
+    assert "holds what another run has sampled" in claim(tmp_path, tmp_path / "output", new.others())
+    assert "data.jsonl" in claim(tmp_path, tmp_path / "output", [])
+    assert old.read().outcomes and (tmp_path / "data.jsonl").exists()
+    assert claim(tmp_path, tmp_path / "elsewhere" / "..", new.others()) == ""
+    assert not old.read().outcomes and not (tmp_path / "data.jsonl").exists()

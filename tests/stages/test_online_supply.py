@@ -36,7 +36,7 @@ def prompts(count=10):
 class Bench:
     """A supply with a sampler and an annotator that note what they are asked for."""
 
-    def __init__(self, folder, plan=PLAN, run="run", fruitless=(), resumed=False, gate=None, fails=None, **limits):
+    def __init__(self, folder, plan=PLAN, run="run", fruitless=(), gate=None, fails=None, **limits):
         self.sampled, self.annotated, self.broken = [], [], False
         self.gate, self.fails, self.fruitless = gate, fails, set(fruitless)
         self.journal = Journal(folder, run, 0)
@@ -47,7 +47,7 @@ class Bench:
             pipeline=Pipeline(self.annotate, workers=2),
             buffer=ExperienceBuffer(Limits(**limits)),
             journal=self.journal,
-            files=PublishedFiles(folder, resumed),
+            files=PublishedFiles(folder),
             clock=Clock(0),
             run=run,
         )
@@ -126,7 +126,7 @@ def test_a_resumed_run_goes_on_without_sampling_again(tmp_path, sync):
     seen = [bench.take(0), bench.take(1)]
     bench.supply.save(tmp_path / "checkpoint", True)
     bench.take(2)  # done, and lost with the process
-    again = Bench(tmp_path / "run", plan, resumed=True)
+    again = Bench(tmp_path / "run", plan)
     again.supply.load(tmp_path / "checkpoint")
     while (found := again.take(len(seen))) is not None:
         seen.append(found)
@@ -160,7 +160,7 @@ def test_a_dead_service_stops_the_run_and_loses_nothing(tmp_path):
         bench.take(2)
     assert caught.value.service == "painter"
     bench.supply.save(tmp_path / "checkpoint", True)
-    again = Bench(tmp_path / "run", resumed=True)
+    again = Bench(tmp_path / "run")
     again.supply.load(tmp_path / "checkpoint")
     assert [again.take(2), again.take(3)] == [[4, 5], [6, 7]]
     assert 5 not in again.sampled
@@ -172,7 +172,7 @@ def test_a_sampling_error_is_told_and_its_prompts_come_again(tmp_path):
     with pytest.raises(ValueError, match="no memory"):
         bench.take(0)
     bench.supply.save(tmp_path / "checkpoint", True)
-    again = Bench(tmp_path / "run", resumed=True)
+    again = Bench(tmp_path / "run")
     again.supply.load(tmp_path / "checkpoint")
     assert again.take(0) == [0, 1]
 

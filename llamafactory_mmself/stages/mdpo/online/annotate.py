@@ -174,7 +174,7 @@ class Annotator:
             return entries
         size = len(entries[0].answers)
         number, place = divmod(best, size)
-        entry = replace(entries[number], best=place)
+        entry = replace(entries[number], best=place, against=answers[worst])
         if self._paints:
             (made,) = self._maker.make([self._item(prompt, entry.id, answers[best], answers[worst])])
             if not isinstance(made, Negative):

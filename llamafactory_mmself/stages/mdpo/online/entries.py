@@ -81,6 +81,7 @@ class Entry:
         rule: the run's pair rule; "" for groups.
         advantages: of a group's responses; empty for pairs.
         best: place of the answer that a group's image term is about; None without one.
+        against: the worst answer of the whole group, which may be in another entry; None without a `best`.
         description: what the negative picture shows; None without one.
         negative: path of the negative picture; None without one.
         seed: of the painter; None without a picture.
@@ -96,6 +97,7 @@ class Entry:
     rule: str = ""
     advantages: tuple[float, ...] = ()
     best: int | None = None
+    against: Answer | None = None
     description: str | None = None
     negative: str | None = None
     seed: int | None = None
@@ -110,7 +112,8 @@ class Entry:
     def from_row(cls, row: Mapping[str, Any]) -> Entry:
         """Reads what `to_row` wrote."""
         answers = tuple(map(Answer.from_row, row["answers"]))
-        return cls(**{**row, "answers": answers, "advantages": tuple(row["advantages"])})
+        against = None if row["against"] is None else Answer.from_row(row["against"])
+        return cls(**{**row, "answers": answers, "advantages": tuple(row["advantages"]), "against": against})
 
 
 @dataclass(frozen=True)

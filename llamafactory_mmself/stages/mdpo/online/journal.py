@@ -7,7 +7,6 @@ import json
 import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,12 +69,12 @@ class Journal:
             if wanted(group["position"]):
                 found.groups[group["position"]] = Group.from_row(group)
 
-    def remove_others(self) -> None:
-        """Removes the journals of earlier runs in this folder, which start again from nothing."""
-        for path in self._folder.glob("*-rank*.jsonl"):
-            if not path.name.startswith(f"{self._run}-"):
-                with suppress(OSError):
-                    path.unlink()
+    def others(self) -> list[Path]:
+        """The journals of other runs in this folder."""
+        return [path for path in sorted(self._folder.glob("*-rank*.jsonl")) if not self._is_own(path)]
+
+    def _is_own(self, path: Path) -> bool:
+        return path.name.startswith(f"{self._run}-")
 
     def _append(self, row: dict[str, Any]) -> None:
         line = (json.dumps(row, ensure_ascii=False) + "\n").encode()

@@ -15,27 +15,50 @@ from typing import Any
 from ....files import append_jsonl, read_jsonl
 from .clock import Span
 from .entries import Entry, Outcome
+from .journal import FOLDER as EXPERIENCE
 from .prompts import OnlinePrompt
 
 
 SAMPLES, PAIRS, TIMES, IMAGES = "online_sample_data.jsonl", "data.jsonl", "time_log.jsonl", "images"
+NAMES = (SAMPLES, PAIRS, TIMES)
+
+
+def claim(folder: Path, output_dir: Path, journals: Sequence[Path]) -> str:
+    """Makes a folder ready for a run that starts from nothing.
+
+    In the run's own `output_dir` the files of an earlier run are removed. In any other folder they may be those of a
+    run that is alive, or will be resumed.
+
+    Args:
+        folder: where samples and pictures of the run will be.
+        output_dir: of the run.
+        journals: of other runs in the folder.
+
+    Returns:
+        why the run cannot use the folder, or "".
+    """
+    left = [*journals, *(path for name in NAMES if (path := folder / name).exists())]
+    if left and folder.resolve() != output_dir.resolve():
+        return (
+            f"`online_data_save_dir` holds what another run has sampled: {left[0]}. Name another folder; or "
+            f"resume that run from its checkpoint; or, if nobody needs it, remove {EXPERIENCE} and {', '.join(NAMES)} "
+            "there."
+        )
+    for path in left:
+        path.unlink()
+    return ""
 
 
 class PublishedFiles:
     """Writes `online_sample_data.jsonl`, `data.jsonl` and `time_log.jsonl`.
 
     Args:
-        folder: where they are.
-        resumed: go on with what is there; otherwise it is removed.
+        folder: where they are; what is there is gone on with.
     """
 
-    def __init__(self, folder: Path, resumed: bool) -> None:
+    def __init__(self, folder: Path) -> None:
         self._folder = folder
-        names = (SAMPLES, PAIRS, TIMES)
-        if not resumed:
-            for name in names:
-                (folder / name).unlink(missing_ok=True)
-        for name in names:
+        for name in NAMES:
             _mend(folder / name)
         self._positions = {row["position"] for row in _rows(folder / SAMPLES)}
         self._ids = {row["id"] for row in _rows(folder / PAIRS)}
@@ -73,8 +96,11 @@ def sample_row(outcome: Outcome, prompt: OnlinePrompt) -> dict[str, Any]:
 
 def pair_row(entry: Entry, prompt: OnlinePrompt) -> dict[str, Any]:
     """A line of data.jsonl: a painted picture with its pair. Of a group it is the best and the worst response."""
-    by_score = sorted(entry.answers, key=lambda answer: answer.score or 0.0)
-    chosen, rejected = (by_score[-1], by_score[0]) if entry.how == "group" else entry.answers
+    if entry.best is None:
+        chosen, rejected = entry.answers
+    else:
+        assert entry.against is not None
+        chosen, rejected = entry.answers[entry.best], entry.against
     return {
         "image_instruction": entry.description,
         "image": entry.negative,

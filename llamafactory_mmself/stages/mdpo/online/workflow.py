@@ -17,7 +17,7 @@ from ....plugin import lf
 from ....tree.batch import DenseCollator
 from ....tree.packed import PackedScorer
 from ....tree.unwrap import bare_model
-from ...base import RunArguments
+from ...base import RunArguments, SettingError
 from ...collating import StageCollator
 from ...dataset import load_tree_dataset
 from ...evaluation import add_eval_tasks, plotted_tasks
@@ -34,7 +34,7 @@ from .entries import Group, Outcome
 from .journal import Journal
 from .pipeline import Pipeline
 from .prompts import OnlinePrompt, PromptOrder, load_prompts
-from .published import IMAGES, PublishedFiles
+from .published import IMAGES, PublishedFiles, claim
 from .rows import RowMaker, Sketches
 from .sampling import GroupSampler, sampling_params
 from .supply import Plan, Supply, read_state
@@ -152,8 +152,10 @@ def _supply(
     name = from_first(secrets.token_hex(8)) if checkpoint is None else read_state(Path(checkpoint))["run"]
     journal = Journal(folder, name, plan.rank)
     first = plan.rank == 0
-    if first and checkpoint is None:
-        journal.remove_others()
+    if checkpoint is None:
+        problem = from_first(claim(folder, Path(run.training.output_dir), journal.others()) if first else "")
+        if problem:
+            raise SettingError(problem)
     clock = Clock(plan.rank)
     watched = timed(services, clock)
     annotator = Annotator(
@@ -180,7 +182,7 @@ def _supply(
         pipeline=Pipeline(annotate, args.rollout_workers),
         buffer=ExperienceBuffer(limits),
         journal=journal,
-        files=PublishedFiles(folder, resumed=checkpoint is not None) if first else None,
+        files=PublishedFiles(folder) if first else None,
         clock=clock,
         run=name,
     )
