@@ -139,7 +139,8 @@ def mdpo_loss(
     Raises:
         ValueError: for an unknown name, a missing role, reference or length, or a combination without meaning.
     """
-    _check(policy, reference, strategy, mode, loss_type, label_smoothing, anchor_ratio, pref_ftx, chosen_lengths)
+    _check_roles({"policy": policy, "reference": reference}, strategy, mode, text_only)
+    _check(reference, strategy, loss_type, label_smoothing, anchor_ratio, pref_ftx, chosen_lengths)
     published = quirks == "published"
     terms = strategy_terms(strategy, mode, half=not not_half_dpo_loss, text_only=text_only)
     batch = _Batch(policy, reference, beta, loss_type, label_smoothing, simpo_gamma)
@@ -268,30 +269,36 @@ def _preference_metrics(
         metrics["rewards/noImage"] = reward("cn")
     if strategy == "orm":
         metrics["rewards/neg_img"] = reward("rc")
-    if strategy in MDPO_FAMILY and "rc" in batch.policy:
+    compared = any(term.name == "loss/mdpo" for term in terms)
+    if compared:
         image = reward("rc")
         metrics["COrewards/chosen"] = chosen
         metrics["COrewards/rejected"] = image
         metrics["COrewards/accuracies"] = (chosen > image).to(chosen.dtype)
         metrics["COrewards/margins"] = chosen - image
-    if strategy == "orm" or (strategy in MDPO_FAMILY and "rc" in batch.policy):
+    if strategy == "orm" or compared:
         metrics["rewards/image_margins"] = chosen - reward("rc")
         metrics["rewards/image_accuracies"] = (chosen > reward("rc")).to(chosen.dtype)
     return metrics
 
 
+def _check_roles(tables: Mapping[str, Mapping[str, Tensor] | None], strategy: str, mode: str, text_only: bool) -> None:
+    roles = strategy_roles(strategy, mode, text_only=text_only)
+    for name, table in tables.items():
+        missing = [role for role in roles if table is not None and role not in table]
+        if missing:
+            raise ValueError(f"Strategy `{strategy}` ({mode}) needs the {name}'s log-probs of {', '.join(missing)}.")
+
+
 def _check(
-    policy: Mapping[str, Tensor],
     reference: Mapping[str, Tensor] | None,
     strategy: str,
-    mode: str,
     loss_type: str,
     label_smoothing: float,
     anchor_ratio: float,
     pref_ftx: float,
     lengths: Mapping[str, Tensor] | None,
 ) -> None:
-    roles = strategy_roles(strategy, mode)
     if loss_type not in LOSS_TYPES:
         raise ValueError(f"Unknown pref_loss `{loss_type}`; use one of {', '.join(LOSS_TYPES)}.")
     if label_smoothing and loss_type != "sigmoid":
@@ -302,7 +309,3 @@ def _check(
         raise ValueError(f"An anchor compares with the reference, which `{loss_type}` does not have: anchor_ratio 0.")
     if (pref_ftx > 0 or strategy == "sft") and lengths is None and loss_type not in MEAN_LOGPS:
         raise ValueError("`chosen_lengths` is needed for `pref_ftx` and for the sft strategy.")
-    for name, table in (("policy", policy), ("reference", reference)):
-        missing = [role for role in roles if table is not None and role not in table]
-        if missing and not (name == "policy" and missing == ["rc"] and strategy in MDPO_FAMILY):
-            raise ValueError(f"Strategy `{strategy}` ({mode}) needs the {name}'s log-probs of {', '.join(missing)}.")

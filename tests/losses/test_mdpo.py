@@ -87,6 +87,18 @@ def test_published_metrics(golden):
             assert (total / count).item() == pytest.approx(expected, rel=1e-5, abs=1e-7), (case, name)
 
 
+def test_the_image_role_is_needed_by_the_image_term_alone():
+    policy, reference = table(0), table(1)
+    texts = [{role: values for role, values in found.items() if role != "rc"} for found in (policy, reference)]
+    with pytest.raises(ValueError, match="needs the policy's log-probs of rc"):
+        mdpo_loss(texts[0], reference, strategy="mdpo")
+    with pytest.raises(ValueError, match="needs the reference's log-probs of rc"):
+        mdpo_loss(policy, texts[1], strategy="mdpo")
+    text = mdpo_loss(*texts, strategy="mdpo", text_only=True)
+    assert text.loss == mdpo_loss(policy, reference, strategy="dpo").loss
+    assert text.metrics.keys() == mdpo_loss(policy, reference, strategy="mdpo", text_only=True).metrics.keys()
+
+
 def test_published_pairs(golden):
     inputs = tensors(golden["pair"]["inputs"])
     margin = inputs["policy_chosen"] - inputs["policy_rejected"] - inputs["ref_chosen"] + inputs["ref_rejected"]
