@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 from .data.faults import Fault
@@ -13,10 +14,14 @@ from .data.schema import read_dataset_info
 from .data.validate import Report, validate_dataset
 
 
-def validate_name(name: str, dataset_dir: Path, media_dir: Path, *, media: bool, progress: bool) -> Report:
-    """Checks one data set of a `dataset_info.json`, without a model."""
-    schema = read_dataset_info(dataset_dir, [name])[name]
-    return validate_dataset(schema, dataset_dir, media_dir, check_media=media, progress=progress)
+def validate_sets(
+    names: Sequence[str] | None, dataset_dir: Path, media_dir: Path, *, media: bool, progress: bool
+) -> list[Report]:
+    """Checks data sets of a `dataset_info.json`, without a model; None: all of them."""
+    return [
+        validate_dataset(schema, dataset_dir, media_dir, check_media=media, progress=progress)
+        for schema in read_dataset_info(dataset_dir, names).values()
+    ]
 
 
 def validate_config(config: Path, *, media: bool, progress: bool) -> list[Report]:

@@ -33,6 +33,8 @@ def write(path: Path, value: Any) -> Path:
 
 def validated(folder: Path, name: str) -> list[dict[str, Any]]:
     assert main(["validate", name, "--dataset_dir", str(folder)]) == 0
+    assert main(["validate", str(folder / "dataset_info.json")]) == 0
+    assert main(["validate", str(folder / f"{name}.json")]) == 2
     rows: list[dict[str, Any]] = json.loads((folder / f"{name}.json").read_text())
     return rows
 
