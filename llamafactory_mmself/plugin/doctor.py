@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import importlib
 import sys
 import textwrap
 from dataclasses import asdict, dataclass
@@ -14,6 +15,9 @@ from . import contract, registry
 
 
 PACKAGES = ("llamafactory", "torch", "transformers", "trl", "peft", "accelerate", "deepspeed", "vllm", "xformers")
+
+#: The module that imports LLaMA-Factory for all others.
+FACADE = "llamafactory_mmself.plugin.lf"
 
 
 @dataclass(frozen=True)
@@ -84,7 +88,7 @@ def examine() -> Findings:
         stages=tuple(_stage(name) for name in registry.stage_entry_points()),
         formats=tuple(registry.format_names()),
         symbols=symbols,
-        failures=_autoload.failures(),
+        failures=(*_autoload.failures(), *_facade_failures()),
     )
 
 
@@ -153,6 +157,15 @@ def _unpatched_problem(symbol: contract.Symbol) -> str | None:
         return None
     recorded = [text for text in [*PROBLEMS, *WEB_PROBLEMS] if text.startswith(f"{symbol.module}.{symbol.name} ")]
     return recorded[0] if recorded else problem
+
+
+def _facade_failures() -> list[str]:
+    """Why the rest of the package cannot be handed what it needs of LLaMA-Factory, or nothing."""
+    try:
+        importlib.import_module(FACADE)
+    except Exception as error:
+        return [f"{FACADE} cannot be imported, and no stage can run without it: {error!r}"]
+    return []
 
 
 def _version(name: str) -> str | None:

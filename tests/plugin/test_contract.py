@@ -1,11 +1,17 @@
 # SPDX-License-Identifier: Apache-2.0
 """If LLaMA-Factory is another one, stock stages go on and ours say why they cannot."""
 
+import ast
+import importlib
+import sys
+from pathlib import Path
 from types import ModuleType, SimpleNamespace
+from unittest.mock import Mock
 
 import pytest
 
-from llamafactory_mmself.plugin import activation, contract
+from llamafactory_mmself import cli
+from llamafactory_mmself.plugin import activation, contract, doctor
 
 
 @pytest.fixture
@@ -27,6 +33,49 @@ def test_symbols_hold_in_the_tested_release():
     assert [symbol.problem() for symbol in contract.SYMBOLS if symbol.kind == "called"] == [None] * len(
         [symbol for symbol in contract.SYMBOLS if symbol.kind == "called"]
     )
+
+
+def relied_on(facade):
+    """(module, name) of everything that a module of ours imports from LLaMA-Factory."""
+    tree = ast.parse(Path(facade.__file__).read_text())
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("llamafactory."):
+            yield from ((node.module, name.name) for name in node.names)
+
+
+@pytest.mark.parametrize("name", ["lf", "lf_web"])
+@pytest.mark.filterwarnings("default")
+def test_every_name_that_we_import_is_in_the_contract(name):
+    facade = importlib.import_module(f"llamafactory_mmself.plugin.{name}")
+    known = {(symbol.module, symbol.name.split(".")[0]) for symbol in contract.SYMBOLS}
+    modules = {module for module, _ in known}
+    found = set(relied_on(facade))
+    assert found
+    assert not {(module, name) for module, name in found - known if f"{module}.{name}" not in modules}
+
+
+def test_a_function_that_uses_other_names_than_we_rebind_is_a_problem():
+    def run_sft(model_args):
+        return get_data(model_args)  # noqa: F821
+
+    module = ModuleType("workflow")
+    module.run_sft = run_sft
+    symbol = contract.Symbol("workflow", "run_sft", "called", "run", ("model_args",), uses=("get_dataset",))
+    assert "does not use `get_dataset` any more" in symbol.problem(module)
+
+
+def test_the_doctor_says_if_the_facade_cannot_be_imported(monkeypatch):
+    monkeypatch.setitem(sys.modules, doctor.FACADE, None)
+    assert any("plugin.lf cannot be imported" in problem for problem in doctor.examine().problems)
+
+
+def test_commands_end_with_the_reason_and_no_traceback(monkeypatch, capsys):
+    def run(options):
+        raise contract.ContractError("run_sft is gone.")
+
+    monkeypatch.setattr(cli, "make_parser", lambda: Mock(parse_args=Mock(return_value=Mock(run=run))))
+    assert cli.main(["validate", "run.yaml"]) == 2
+    assert "run_sft is gone" in capsys.readouterr().err
 
 
 def test_a_changed_signature_names_both_sides(state, capsys):
