@@ -17,39 +17,19 @@ from typing import Any, Literal, get_args, get_type_hints
 
 from ..stages.base import RunArguments
 from .launch import env_enabled
-from .registry import STOCK_STAGES, StageError, load_arguments, load_stage, resolve_stage, stage_entry_points
+from .registry import (
+    STOCK_STAGES,
+    StageError,
+    load_arguments,
+    load_stage,
+    pref_losses,
+    resolve_stage,
+    stage_entry_points,
+)
 
 
 class ArgumentError(ValueError):
     """An argument that cannot be used as given."""
-
-
-#: LLaMA-Factory keys that no tree stage looks at.
-INERT_KEYS = frozenset(
-    {
-        # data
-        *("packing", "neat_packing", "train_on_prompt", "mask_history", "eval_num_beams"),
-        "ignore_pad_token_for_loss",
-        # training
-        *("predict_with_generate", "do_predict", "sortish_sampler", "generation_max_length", "generation_num_beams"),
-        "lora_dropout",  # dropout is off: policy and reference have to agree
-        *("label_smoothing_factor", "train_sampling_strategy", "length_column_name"),
-        # losses of other stages
-        *("pref_bco_weight", "ld_alpha", "kto_chosen_weight", "kto_rejected_weight", "ppo_buffer_size", "ppo_epochs"),
-        *("ppo_score_norm", "ppo_target", "ppo_whiten_rewards", "reward_model", "reward_model_adapters"),
-        *("reward_model_quantization_bit", "reward_model_type", "compute_accuracy", "use_dft_loss"),
-        *("use_asft_loss", "asft_alpha", "use_eaft_loss", "eaft_alpha"),
-        # other back ends
-        *("use_mca", "use_hyper_parallel", "hyper_parallel_args"),
-        # sampling: stages that sample have rollout_* arguments of their own
-        *("do_sample", "temperature", "top_p", "top_k", "num_beams", "max_length", "max_new_tokens"),
-        *("repetition_penalty", "length_penalty", "skip_special_tokens"),
-    }
-)
-
-
-#: Values of `pref_loss` that plugin stages add: name -> stage.
-PREF_LOSSES = {"sr": "sherlock_dpo"}
 
 
 def install(module: Any) -> list[str]:
@@ -58,7 +38,7 @@ def install(module: Any) -> list[str]:
     ours = _finetuning_arguments(stock)
     module._TRAIN_ARGS[:] = [ours if item is stock else item for item in module._TRAIN_ARGS]
     module._INFER_ARGS[:] = [ours if item is stock else item for item in module._INFER_ARGS]
-    module._parse_train_args = _parser(module, module._parse_train_args)
+    module._parse_train_args = _parser(module, module._parse_train_args, ours)
     return ["_TRAIN_ARGS", "_INFER_ARGS", "_parse_train_args"]
 
 
@@ -81,6 +61,7 @@ def refuse_plugin_stages(module: ModuleType) -> None:
 
 def _finetuning_arguments(stock: Any) -> type:
     """A subclass of LLaMA-Factory's `FinetuningArguments` that knows our stages."""
+    stock_losses = get_args(get_type_hints(stock)["pref_loss"])
 
     @dataclasses.dataclass
     class FinetuningArguments(stock):
@@ -98,10 +79,10 @@ def _finetuning_arguments(stock: Any) -> type:
             if name not in STOCK_STAGES:
                 self.plugin_stage = name
                 name = load_stage(name).base
-            elif self.pref_loss in PREF_LOSSES:
+            elif self.pref_loss not in stock_losses and (owner := pref_losses().get(self.pref_loss)):
                 raise ArgumentError(
-                    f"Stage `{name}` has no pref_loss `{self.pref_loss}`: it is the loss of stage "
-                    f"`{PREF_LOSSES[self.pref_loss]}`. Set `stage: {PREF_LOSSES[self.pref_loss]}`."
+                    f"Stage `{name}` has no pref_loss `{self.pref_loss}`: it is the loss of stage `{owner}`. "
+                    f"Set `stage: {owner}`."
                 )
             self.stage = name
             self.stage_args: Any = None
@@ -112,13 +93,16 @@ def _finetuning_arguments(stock: Any) -> type:
             result: dict[str, Any] = super().to_dict()
             return result | stage_args
 
-    # The parser takes the choices of `pref_loss` from here.
-    known_losses = get_args(get_type_hints(stock)["pref_loss"])
-    FinetuningArguments.__annotations__["pref_loss"] = Literal[(*known_losses, *PREF_LOSSES)]
     FinetuningArguments.__qualname__ = FinetuningArguments.__name__
     FinetuningArguments.__module__ = __name__
     globals()["FinetuningArguments"] = FinetuningArguments  # picklable, for Ray and data workers
     return FinetuningArguments
+
+
+def _offer_pref_losses(ours: type) -> None:
+    """Adds the losses of plugin stages to the choices of `pref_loss`, which a parser of flags takes from here."""
+    known = get_args(get_type_hints(ours)["pref_loss"])
+    ours.__annotations__["pref_loss"] = Literal[(*known, *pref_losses())]
 
 
 def _stage_names() -> list[str]:
@@ -128,12 +112,16 @@ def _stage_names() -> list[str]:
         return [f"({error})"]
 
 
-def _parser(module: ModuleType, original: Callable[..., Any]) -> Callable[..., Any]:
+def _parser(module: ModuleType, original: Callable[..., Any], ours: type) -> Callable[..., Any]:
     def _parse_train_args(args: dict[str, Any] | list[str] | None = None) -> Any:
         args = module.read_args(args)
         allow_extra = module.is_env_enabled("ALLOW_EXTRA_ARGS")
-        if isinstance(args, list) and {"-h", "--help"} & set(args):
-            return _print_help(module, args)
+        if isinstance(args, list):
+            asks_help = bool({"-h", "--help"} & set(args))
+            if asks_help or "pref_loss" in _given_keys(args):  # else no stage is loaded that the run does not need
+                _offer_pref_losses(ours)
+            if asks_help:
+                return _print_help(module, args)
 
         name = resolve_stage(_given_stage(args) or "sft")
         if name in STOCK_STAGES:
@@ -157,7 +145,7 @@ def _parse_plugin_stage(module: ModuleType, args: Any, name: str, allow_extra: b
 
     parser = module.HfArgumentParser([*module._TRAIN_ARGS, arguments])
     *parsed, stage_args = module._parse_args(parser, args, allow_extra_keys=allow_extra)
-    _refuse_inert(args, parsed, name, INERT_KEYS if stage.inert is None else stage.inert)
+    _refuse_inert(args, parsed, name, stage.inert)
     model_args, data_args, training_args, finetuning_args, _ = parsed
     finetuning_args.stage_args = stage_args
     _check_back_end(name)

@@ -9,6 +9,7 @@ class as LLaMA-Factory's `register_dataset_converter` takes it).
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
 from dataclasses import is_dataclass
 from difflib import get_close_matches
 from functools import cache
@@ -64,7 +65,9 @@ def load_stage(name: str) -> Any:
     except Exception as error:
         raise StageError(f"Stage `{name}` of {_owner(point)} ({point.value}) cannot be loaded: {error!r}") from error
     missing = [
-        part for part in ("name", "base", "arguments", "help", "inert", "check", "run") if not hasattr(stage, part)
+        part
+        for part in ("name", "base", "arguments", "help", "inert", "pref_losses", "check", "run")
+        if not hasattr(stage, part)
     ]
     if missing:
         raise StageError(
@@ -95,6 +98,15 @@ def load_arguments(name: str) -> type:
     if not is_dataclass(arguments):
         raise StageError(f"Stage `{name}`: {stage.arguments} is not a dataclass.")
     return arguments  # type: ignore[return-value]
+
+
+def pref_losses() -> dict[str, str]:
+    """Value of `pref_loss` -> the plugin stage whose loss it is; stages that cannot be loaded have none."""
+    found: dict[str, str] = {}
+    for name in stage_entry_points():
+        with suppress(StageError):
+            found = {**dict.fromkeys(load_stage(name).pref_losses, name), **found}
+    return found
 
 
 def form_hints(name: str) -> FormHints:

@@ -103,6 +103,30 @@ class FormHints:
     shared: tuple[str, ...] = ()
 
 
+#: LLaMA-Factory keys that no tree stage looks at.
+TREE_INERT_KEYS = frozenset(
+    {
+        # data
+        *("packing", "neat_packing", "train_on_prompt", "mask_history", "eval_num_beams"),
+        "ignore_pad_token_for_loss",
+        # training
+        *("predict_with_generate", "do_predict", "sortish_sampler", "generation_max_length", "generation_num_beams"),
+        "lora_dropout",  # dropout is off: policy and reference have to agree
+        *("label_smoothing_factor", "train_sampling_strategy", "length_column_name"),
+        # losses of other stages
+        *("pref_bco_weight", "ld_alpha", "kto_chosen_weight", "kto_rejected_weight", "ppo_buffer_size", "ppo_epochs"),
+        *("ppo_score_norm", "ppo_target", "ppo_whiten_rewards", "reward_model", "reward_model_adapters"),
+        *("reward_model_quantization_bit", "reward_model_type", "compute_accuracy", "use_dft_loss"),
+        *("use_asft_loss", "asft_alpha", "use_eaft_loss", "eaft_alpha"),
+        # other back ends
+        *("use_mca", "use_hyper_parallel", "hyper_parallel_args"),
+        # sampling: stages that sample have rollout_* arguments of their own
+        *("do_sample", "temperature", "top_p", "top_k", "num_beams", "max_length", "max_new_tokens"),
+        *("repetition_penalty", "length_penalty", "skip_special_tokens"),
+    }
+)
+
+
 class Stage(Protocol):
     """What the entry-point group `llamafactory.stages` holds.
 
@@ -113,14 +137,16 @@ class Stage(Protocol):
         base: LLaMA-Factory's stage whose checks and defaults hold for this one.
         arguments: "module:Class" of the arguments dataclass; importing it must be cheap.
         help: one sentence for `llamafactory-cli train -h`.
-        inert: LLaMA-Factory keys that would do nothing here and are refused; None for what no tree stage looks at.
+        inert: LLaMA-Factory keys that would do nothing here and are refused.
+        pref_losses: values of `pref_loss` that this stage adds.
     """
 
     name: str
     base: Literal["sft", "dpo"]
     arguments: str
     help: str
-    inert: frozenset[str] | None
+    inert: frozenset[str]
+    pref_losses: tuple[str, ...]
 
     def check(self, run: RunArguments, given: frozenset[str]) -> None:
         """Refuses combinations that cannot work, before anything is loaded; `given` names the keys the user set."""
@@ -227,7 +253,8 @@ class TreeStage(ABC):
     base: Literal["sft", "dpo"] = "dpo"
     arguments: str
     help: str
-    inert: frozenset[str] | None = None
+    inert: frozenset[str] = TREE_INERT_KEYS
+    pref_losses: tuple[str, ...] = ()
 
     def check(self, run: RunArguments, given: frozenset[str]) -> None:
         """See `Stage.check`; refuses what no tree stage can do. Stages with checks of their own do those first."""

@@ -52,14 +52,15 @@ def test_stock_names_and_doubles_are_refused(points):
 
 def test_incomplete_stages_are_refused(points):
     points(("half", "textwrap:dedent"))
-    with pytest.raises(registry.StageError, match="lacks name, base, arguments, help, inert, check, run"):
+    with pytest.raises(registry.StageError, match="lacks name, base, arguments, help, inert, pref_losses, check, run"):
         registry.load_stage("half")
 
 
 class Stage:
-    """A stage whose arguments are not where it says; `arguments` is set by the test."""
+    """A stage whose arguments are not where it says."""
 
-    name, base, help, inert = "broken", "sft", "does nothing.", frozenset()
+    arguments = "nowhere"
+    name, base, help, inert, pref_losses = "broken", "sft", "does nothing.", frozenset(), ("its_own",)
 
     def check(self, run, given): ...
 
@@ -71,10 +72,15 @@ STAGE = Stage()
 
 @pytest.mark.parametrize("arguments", ["no_such_module:Arguments", "textwrap:Arguments", "Arguments"])
 def test_stages_whose_arguments_cannot_be_loaded_are_named(points, monkeypatch, arguments):
-    monkeypatch.setattr(Stage, "arguments", arguments, raising=False)
+    monkeypatch.setattr(Stage, "arguments", arguments)
     points(("broken", f"{__name__}:STAGE"))
     with pytest.raises(registry.StageError, match=f"Arguments of stage `broken`.*{arguments}.*cannot be loaded"):
         registry.load_arguments("broken")
+
+
+def test_losses_of_other_packages_stages_are_known_by_their_stage(points):
+    points(("broken", f"{__name__}:STAGE"), ("ghost", "no_such_module:STAGE"))
+    assert registry.pref_losses() == {"its_own": "broken"}
 
 
 def test_importing_a_stage_and_its_arguments_is_cheap():

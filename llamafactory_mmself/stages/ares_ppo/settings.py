@@ -6,8 +6,7 @@ from __future__ import annotations
 import os
 from typing import Any, get_args, get_type_hints
 
-from ...plugin.arguments import INERT_KEYS as TREE_INERT_KEYS
-from ..base import RunArguments, SettingError
+from ..base import TREE_INERT_KEYS, RunArguments, SettingError
 from .arguments import AresPPOArguments
 
 

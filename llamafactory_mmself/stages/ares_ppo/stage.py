@@ -33,7 +33,7 @@ class AresPPOStage(TreeStage):
     help = (
         "reinforcement learning with a reward for each sentence, from a teacher, outcomes or your own function (ARES)."
     )
-    inert: frozenset[str] | None = INERT_KEYS
+    inert = INERT_KEYS
 
     def form(self) -> FormHints:
         """See `FormHints`."""

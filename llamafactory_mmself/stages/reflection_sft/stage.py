@@ -21,7 +21,8 @@ class ReflectionSFTStage:
     base: Literal["sft", "dpo"] = "sft"
     arguments = "llamafactory_mmself.stages.reflection_sft.arguments:ReflectionSFTArguments"
     help = "supervised training on rows of several kinds, weighed and logged by kind (R3V, STL)."
-    inert: frozenset[str] | None = INERT_KEYS
+    inert = INERT_KEYS
+    pref_losses: tuple[str, ...] = ()
 
     def form(self) -> FormHints:
         """See `FormHints`."""

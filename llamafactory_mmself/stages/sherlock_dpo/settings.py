@@ -14,8 +14,8 @@ from .arguments import SherlockArguments
 
 #: preset -> refine_beta.
 PRESETS = {"paper": 0.25, "published": 0.025}
-#: `sigmoid` is LLaMA-Factory's default and what the DPO term is.
-PREF_LOSSES = ("sr", "sigmoid")
+#: `sr` is this stage's own; `sigmoid` is LLaMA-Factory's default and what the DPO term is.
+ACCEPTED_LOSSES = ("sr", "sigmoid")
 CORRECTION_PROMPT = "sherlock_correction.txt"
 
 
@@ -55,7 +55,7 @@ def check_settings(finetuning: Any, args: SherlockArguments, given: frozenset[st
 
 
 def _check_stock_settings(finetuning: Any) -> None:
-    if finetuning.pref_loss not in PREF_LOSSES:
+    if finetuning.pref_loss not in ACCEPTED_LOSSES:
         raise SettingError(
             f"pref_loss `{finetuning.pref_loss}` would do nothing: this stage has its own loss, `sr`. Leave it out."
         )

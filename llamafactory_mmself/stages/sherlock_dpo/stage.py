@@ -29,6 +29,7 @@ class SherlockStage(TreeStage):
     name = "sherlock_dpo"
     arguments = "llamafactory_mmself.stages.sherlock_dpo.arguments:SherlockArguments"
     help = "preferences and self-correction on rows with prefixes and weights (Sherlock)."
+    pref_losses = ("sr",)
 
     def form(self) -> FormHints:
         """See `FormHints`."""
