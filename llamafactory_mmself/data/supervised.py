@@ -12,7 +12,7 @@ from .read import RowReader
 from .schema import DEFAULT_TAGS, DatasetSchema
 
 
-_NONE = "(none)"  # stands in the place of rejected answers; nobody sees it
+_NONE = "\uffffnone"  # key and text of rejected answers; it has a noncharacter, so no answer is the same
 
 
 class SupervisedReader(RowReader):

@@ -180,6 +180,13 @@ def _bad_rows(faults: Iterable[Fault]) -> set[tuple[str, int]]:
 
 
 def missing_requirements(row: PreferenceRow, schema: DatasetSchema, require: frozenset[str]) -> list[Fault]:
+    """A fault for each optional column that a training needs and the row does not have.
+
+    Args:
+        row: The row.
+        schema: Its data set.
+        require: Any of `images`, `rejected_images`, `prefix` and `weights`.
+    """
     present = {
         "images": bool(row.images),
         "rejected_images": bool(row.rejected_images),

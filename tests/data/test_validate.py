@@ -86,7 +86,12 @@ def test_supervised_rows_end_with_an_answer(check):
     assert {"empty-answer", "placeholder-count", "media-missing"} <= set(codes(report))
     fields = {fault.field for fault in report.faults if fault.row == 3}
     assert fields == {"conversations[-1]"}
-    assert not any("(none)" in str(fault.to_dict()) for fault in report.faults)
+    assert not any("\\uffff" in str(fault.to_dict()) for fault in report.faults)
+
+
+def test_a_supervised_answer_may_be_any_text(check):
+    row = {**supervised("Which of these is a horse?", "(none)"), "(none)": "a key of the row"}
+    assert check([row], entry=SUPERVISED).ok
 
 
 def test_supervised_rows_of_alpaca(check):

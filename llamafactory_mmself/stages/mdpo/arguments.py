@@ -202,7 +202,7 @@ class MDPOArguments(TreeArguments):
 
     @property
     def updates(self) -> int:
-        """Micro-steps that an average prompt is for."""
+        """How often a prompt is trained on: once for each part of its group, as often as that is replayed."""
         samples = self.rollout_n + self.grpo_ground_truth
         chunks = -(-samples // self.grpo_chunk) if self.strategy == GRPO and self.grpo_chunk else 1
         return self.experience_replay * chunks
