@@ -90,7 +90,7 @@ def test_supervised_rows_end_with_an_answer(check):
 
 
 def test_a_supervised_answer_may_be_any_text(check):
-    row = {**supervised("Which of these is a horse?", "(none)"), "(none)": "a key of the row"}
+    row = {**supervised("Which of these is a horse?", "(none)", images=[]), "(none)": "a key of the row"}
     assert check([row], entry=SUPERVISED).ok
 
 
