@@ -157,7 +157,7 @@ def test_settings_that_cannot_work_are_told(tmp_path) -> None:
 
 def test_tables_and_plots(tmp_path) -> None:
     shown = write_turns(list(measure(tmp_path).values()), tmp_path, {"model": "m"})
-    assert "wrong→right" in shown and "seed 0, verifier tagged v1" in shown
+    assert "wrong→right" in shown and "seed 0, verifier tagged v2" in shown
     for name in ("correct.png", "correct.svg", "flips.png", "cost.svg", "correct.csv"):
         assert (tmp_path / name).stat().st_size > 0
     values = json.loads((tmp_path / "correct.json").read_text())
