@@ -20,25 +20,11 @@ _MAGIC = (b"\xff\xd8\xff", b"\x89PNG", b"GIF8", b"RIFF", b"BM", b"II*\x00", b"MM
 _COPY_AGAIN = "Copy or download the file again."
 
 
-def check_image(path: str) -> Finding | None:
-    """Opens and decodes an image file.
-
-    CMYK, palette, 16-bit and rotated images are fine. Of an animated image the first frame is used, which is a finding
-    of the code `animated-image`.
-
-    Args:
-        path: A file path.
-
-    Returns:
-        None if the file can be used, else code, message and fix.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        return _inspect_image(path)
-
-
 def check_images(rows: Iterable[PreferenceRow], workers: int = 4, progress: bool = False) -> list[Fault]:
-    """Checks every distinct media file once.
+    """Opens and decodes every distinct media file once.
+
+    CMYK, palette, 16-bit and rotated images are fine. Of an animated image the first frame is used, which is a warning
+    of the code `animated-image`.
 
     Args:
         rows: Rows with resolved paths.

@@ -73,7 +73,8 @@ def data_files(path: Path) -> list[Path]:
 class RowReader:
     """Reads the rows of a data set one at a time, and knows at the end what concerns all of them.
 
-    A broken line of a JSONL file is a fault of that row; reading goes on behind it.
+    Iterating yields each row with its faults; None stands for an unusable row. A broken line of a JSONL file is a
+    fault of that row; reading goes on behind it.
 
     Args:
         schema: The data set.
@@ -127,17 +128,6 @@ class RowReader:
         return Fault(self.schema.info_file, 0, f"{self.schema.name}.columns.{column}", "unused-column", message, fix)
 
 
-def iter_rows(
-    schema: DatasetSchema, dataset_dir: Path, media_dir: Path
-) -> Iterator[tuple[PreferenceRow | None, list[Fault]]]:
-    """Yields the rows of a data set one at a time, each with its faults; None stands for an unusable row.
-
-    Raises:
-        DataError: As `RowReader`.
-    """
-    yield from RowReader(schema, dataset_dir, media_dir)
-
-
 def read_rows(schema: DatasetSchema, dataset_dir: Path, media_dir: Path) -> tuple[list[PreferenceRow], list[Fault]]:
     """Reads all rows of a data set.
 
@@ -174,7 +164,7 @@ def rows_from_raw(
         media_dir: The folder that media paths start from.
 
     Yields:
-        As `iter_rows`.
+        Each row with its faults; None stands for an unusable row.
 
     Raises:
         DataError: See `DatasetSchema.faults`.

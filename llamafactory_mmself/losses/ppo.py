@@ -105,21 +105,19 @@ def gae(rewards: Tensor, values: Tensor, mask: Tensor, *, gamma: float, lam: flo
     return advantages, (advantages + values) * mask
 
 
-def whiten(values: Tensor, mask: Tensor | None = None, *, unbiased: bool = False, keep_mean: bool = False) -> Tensor:
+def whiten(values: Tensor, mask: Tensor | None = None, *, unbiased: bool = False) -> Tensor:
     """Zero mean and unit variance over the tokens: (x - mean) / sqrt(var + 1e-8), 0 at padding.
 
     Args:
         values: [n, t].
         mask: [n, t]; None counts padding in, as the published code does.
         unbiased: divide by the count minus one, as the published code does on a single rank.
-        keep_mean: add the mean again.
     """
     weights = torch.ones_like(values) if mask is None else mask.to(values.dtype)
     count = weights.sum()
     mean = (values * weights).sum() / count.clamp(min=1)
     variance = ((values - mean) ** 2 * weights).sum() / (count - 1 if unbiased else count).clamp(min=1)
-    scaled = (values - mean) * torch.rsqrt(variance + EPSILON)
-    return (scaled + mean if keep_mean else scaled) * weights
+    return (values - mean) * torch.rsqrt(variance + EPSILON) * weights
 
 
 def returns_to_go(rewards: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
@@ -127,21 +125,16 @@ def returns_to_go(rewards: Tensor, mask: Tensor, *, gamma: float) -> Tensor:
     return gae(rewards, torch.zeros_like(rewards), mask, gamma=gamma, lam=1.0)[0]
 
 
-def leave_one_out(totals: Tensor, kept: Tensor) -> Tensor:
-    """Each response's total minus the mean total of the others of its prompt (RLOO, arXiv 2402.14740, eq. 7).
+def leave_one_out_mean(totals: Tensor, kept: Tensor) -> Tensor:
+    """The mean total of the others of a response's prompt, its baseline in RLOO (arXiv 2402.14740, eq. 7).
 
     Args:
         totals: [..., k], the summed rewards of a prompt's k responses.
         kept: [..., k], False for responses without a reward, which take no part.
 
     Returns:
-        [..., k]; 0 for responses that are alone.
+        [..., k]; a response that is alone gets its own total.
     """
-    return (totals - leave_one_out_mean(totals, kept)) * kept
-
-
-def leave_one_out_mean(totals: Tensor, kept: Tensor) -> Tensor:
-    """The mean total of a prompt's other responses, [..., k]; a response that is alone gets its own."""
     weights = kept.to(totals.dtype)
     others = weights.sum(-1, keepdim=True) - weights
     sums = (totals * weights).sum(-1, keepdim=True) - totals * weights

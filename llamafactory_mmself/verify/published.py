@@ -8,11 +8,9 @@ the rule is `random`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable
 
 from .types import Found, Response
-from .vote import majority_vote
 
 
 ALPHABET = "ABCDEF"
@@ -80,24 +78,6 @@ def m3cot(response: Response) -> Found:
     if "[Answer]" in text:
         text = text.split("[Answer]")[-1].split("[Rationale]")[0].split("[Context]")[0]
     return geoqa("[Answer]", any_letter=False)(Response(text, response.choices))
-
-
-@dataclass(frozen=True)
-class Vote:
-    """What the GeoQA vote extracts from each sample (`FAILED` without an answer), and which of it wins."""
-
-    extracted: list[str]
-    winner: str
-
-
-def geoqa_vote(texts: Sequence[str], choices: Sequence[str]) -> Vote:
-    """The majority vote on GeoQA: failures vote, and of equal counts the answer that was first seen last wins.
-
-    The winner is then judged like a text, by `geoqa-published`, which reads the option D from `FAILED`.
-    """
-    read = geoqa("Answer:", any_letter=False)
-    extracted = [read(Response(text, tuple(choices))).answer or FAILED for text in texts]
-    return Vote(extracted, majority_vote(extracted, ties="last") or FAILED)
 
 
 def same_letter(answer: str, truth: str, response: Response) -> bool:
@@ -229,10 +209,3 @@ def stl_refutation(text: str) -> tuple[str, str] | None:
 def _section(pattern: str, text: str) -> str:
     match = re.search(pattern, text, re.DOTALL | re.IGNORECASE)
     return match.group(1).strip() if match else ""
-
-
-def stl_accuracy(answers: Sequence[tuple[str | int, str]], key: dict[str, str]) -> str:
-    """The printed line: right answers over answers that the key has; a number as an id is in no key."""
-    scored = [key[name] == option for name, option in answers if isinstance(name, str) and name in key]
-    share = 100 * sum(scored) / len(scored) if scored else 0.0
-    return f"Accuracy: {share:.2f}% ({sum(scored)}/{len(scored)})"

@@ -5,13 +5,20 @@ import warnings
 import pytest
 from PIL import Image
 
-from llamafactory_mmself.data.images import check_image, check_images
+from llamafactory_mmself.data.images import check_images
+from llamafactory_mmself.data.rows import PreferenceRow
 
 
 @pytest.fixture
 def noise():
     """A picture that does not compress."""
     return Image.frombytes("RGB", (64, 64), random.Random(0).randbytes(64 * 64 * 3))
+
+
+def check_image(path):
+    """Code, message and fix of what is found in one picture, or None."""
+    faults = check_images([PreferenceRow("key", "rows.json", 1, "", "", (), "", ("",), (path,))])
+    return (faults[0].code, faults[0].message, faults[0].fix) if faults else None
 
 
 def code(path):

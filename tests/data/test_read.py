@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 
 from llamafactory_mmself.data.faults import DataError
-from llamafactory_mmself.data.read import iter_raw, iter_rows, read_rows, rows_from_raw
+from llamafactory_mmself.data.read import RowReader, iter_raw, read_rows, rows_from_raw
 from llamafactory_mmself.data.schema import read_dataset_info
 
 
@@ -139,7 +139,7 @@ def test_rows_and_faults_of_a_data_set(world, make_row):
     assert [fault.code for fault in faults] == ["empty-answer", "not-an-object", "same-image"]
     assert {fault.file for fault in faults} == {str(folder / "rows.json")}
     assert rows[0].images == (str(folder / "red.png"),)
-    assert next(iter_rows(pairs(folder), folder, folder)) == (rows[0], [])
+    assert next(iter(RowReader(pairs(folder), folder, folder))) == (rows[0], [])
 
 
 def test_a_broken_line_costs_one_row(world, make_row):
@@ -175,7 +175,7 @@ def test_a_declared_column_that_one_row_has(world, make_row):
 
 def test_a_data_set_that_cannot_be_read_at_all(world):
     folder = world(ranking=False)
-    for read in (read_rows, lambda *options: list(iter_rows(*options))):
+    for read in (read_rows, RowReader):
         with pytest.raises(DataError, match='Add "ranking": true'):
             read(pairs(folder), folder, folder)
     with pytest.raises(DataError, match='Add "ranking": true'):

@@ -271,6 +271,7 @@ def test_presets_give_way_to_explicit_values(sherlock, parse):
         ({"ld_alpha": 0.5}, "would ignore `ld_alpha`"),
         ({"preset": "none"}, "preset `none` leaves refine_beta open"),
         ({"preset": "recipe"}, "Unknown preset `recipe`"),
+        ({"quirks": "none"}, "Unknown quirks `none`"),
         ({"refine_beta": 0.0}, "refine_beta is 0.0; it has to be above 0"),
         ({"static_weight": -1.0}, "static_weight is -1.0"),
         ({"no_dpo_term": True, "no_correction_term": True}, "leave no loss"),

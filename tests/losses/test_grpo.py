@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from llamafactory_mmself.losses.grpo import group_normalised, grpo_loss, importance_weights
-from llamafactory_mmself.losses.logps import IGNORE_INDEX, token_logps
+from llamafactory_mmself.losses.logps import token_logps
+from tests.losses.yardsticks import IGNORE_INDEX
 
 
 @pytest.fixture(scope="module")

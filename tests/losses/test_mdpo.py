@@ -7,9 +7,9 @@ import math
 import pytest
 import torch
 
-from llamafactory_mmself.losses.logps import sequence_logps
 from llamafactory_mmself.losses.mdpo import STRATEGIES, mdpo_loss, strategy_roles
 from llamafactory_mmself.losses.pairs import margin_loss, reference_free_loss
+from tests.losses.yardsticks import sequence_logps
 
 
 ROLES = ("cc", "cr", "rc", "rr", "cn", "rn")

@@ -8,8 +8,8 @@ import math
 import pytest
 import torch
 
-from llamafactory_mmself.losses.logps import IGNORE_INDEX, sequence_logps
 from llamafactory_mmself.losses.sherlock import DPO_ROLES, GROUPS, ROLES, SC_ROLES, sherlock_loss, sherlock_roles
+from tests.losses.yardsticks import IGNORE_INDEX, sequence_logps
 
 
 QUIRKS = ("fixed", "published")

@@ -5,6 +5,7 @@ import dataclasses
 from types import SimpleNamespace
 
 import pytest
+import torch
 from PIL import Image
 
 from llamafactory_mmself import _autoload
@@ -15,6 +16,7 @@ from llamafactory_mmself.prompts import Prompt
 from llamafactory_mmself.stages.sherlock_dpo.arguments import SherlockArguments
 from llamafactory_mmself.stages.sherlock_dpo.encode import SEGMENT_TYPES, SherlockEncoder, encode_sherlock
 from llamafactory_mmself.stages.sherlock_dpo.settings import correction_prompt
+from llamafactory_mmself.stages.sherlock_dpo.stage import STAGE
 from llamafactory_mmself.stages.sherlock_dpo.tree import build_tree
 
 
@@ -288,6 +290,23 @@ def test_pictures_that_are_too_large_and_rows_that_do_not_fit_the_template_are_f
     monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 10)
     _, (fault,) = encode_sherlock(row(), make_encoder("llava"))
     assert fault.code == "media-unreadable" and "decompression bomb" in fault.message
+
+
+def test_the_published_total_can_be_asked_for():
+    """Its trainer logs a total without the second correction term; the loss is the same."""
+    sums = dict(zip(ROLES, -torch.arange(10.0).unsqueeze(1), strict=True))
+    table = {role: SimpleNamespace(sums=values, lengths=torch.ones(1)) for role, values in sums.items()}
+    reference = {role: SimpleNamespace(sums=torch.zeros(1), lengths=torch.ones(1)) for role in ROLES}
+    finetuning = SimpleNamespace(pref_beta=0.1, pref_ftx=0.0)
+    outputs = []
+    for quirks in ("fixed", "published"):
+        args = SherlockArguments(refine_beta=0.25, weigh_dpo=False, quirks=quirks)
+        run = SimpleNamespace(stage=args, finetuning=finetuning)
+        outputs.append(STAGE.loss(table, reference, {"weight": torch.ones(1)}, run))
+    fixed, published = outputs
+    second = 0.8 * fixed.metrics["losses/sc_w"][0]
+    assert fixed.loss == published.loss
+    assert published.metrics["losses/total"][0] == pytest.approx((fixed.metrics["losses/total"][0] - second).item())
 
 
 def test_more_rejected_answers_make_more_samples(make_encoder, row):

@@ -4,10 +4,10 @@
 import pytest
 import torch
 
-from llamafactory_mmself.losses.logps import sequence_logps
 from llamafactory_mmself.tree import head
 from llamafactory_mmself.tree.dense import DenseScorer
 from llamafactory_mmself.tree.media import open_image
+from tests.losses.yardsticks import sequence_logps
 
 
 def alone(lab, tree, role):

@@ -3,7 +3,7 @@
 
 from llamafactory_mmself import verify
 from llamafactory_mmself.verify import published, sections, tabmwp
-from llamafactory_mmself.verify.key import score_key
+from tests.verify.yardsticks import geoqa_vote, score_key, stl_accuracy
 
 
 def expected(case):
@@ -97,7 +97,7 @@ def test_geoqa_votes(vectors):
         assert winner in want.get("winner_in", [want.get("winner", seed["winner"])]), case["id"]
         if "correct" in want:
             assert (winner == ask["gold"]) == want["correct"]
-        vote = published.geoqa_vote(ask["samples"], ask["choices"])
+        vote = geoqa_vote(ask["samples"], ask["choices"])
         assert vote.extracted == seed["extracted"], case["id"]
         judge = verify.check("geoqa-published", vote.winner, ask["gold"], choices=ask["choices"])
         assert (vote.winner, judge.correct) == (seed["winner"], seed["correct"]), case["id"]
@@ -143,4 +143,4 @@ def test_keys(vectors):
         score = score_key(answers, key)
         facts = {"correct": len(score.right), "total": score.total, "accuracy": score.accuracy}
         assert case["recommended_result"] in (facts, case["seed_result"]), case["id"]
-        assert published.stl_accuracy(answers, key) == case["seed_result"], case["id"]
+        assert stl_accuracy(answers, key) == case["seed_result"], case["id"]

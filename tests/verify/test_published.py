@@ -5,6 +5,7 @@ import pytest
 
 from llamafactory_mmself import verify
 from llamafactory_mmself.verify import published
+from tests.verify.yardsticks import geoqa_vote
 
 
 ANGLES = ["58.0", "68.0", "78.0", "112.0"]
@@ -125,9 +126,9 @@ def test_see_think_sections():
 
 
 def test_votes():
-    ties = published.geoqa_vote(["Answer: (A)", "Answer: (C)", "Answer: (B)"], ANGLES)
+    ties = geoqa_vote(["Answer: (A)", "Answer: (C)", "Answer: (B)"], ANGLES)
     assert (ties.extracted, ties.winner) == (["A", "C", "B"], "B")
-    failures = published.geoqa_vote(["Answer: 80", "Answer: 90", "Answer: (B)"], ANGLES)
+    failures = geoqa_vote(["Answer: 80", "Answer: 90", "Answer: (B)"], ANGLES)
     assert failures.winner == "FAILED"
     assert verify.check("geoqa-published", failures.winner, "D", choices=ANGLES).correct
     assert not verify.check("geoqa", failures.winner, "D", choices=ANGLES).parsed

@@ -4,8 +4,6 @@
 import pytest
 
 from llamafactory_mmself import verify
-from llamafactory_mmself.verify.key import score_key
-from llamafactory_mmself.verify.published import stl_accuracy
 from llamafactory_mmself.verify.sections import (
     asserts_option,
     parse_sections,
@@ -13,6 +11,7 @@ from llamafactory_mmself.verify.sections import (
     read_answer,
     read_refutation,
 )
+from tests.verify.yardsticks import score_key, stl_accuracy
 
 
 CHOICES = ["the walrus on the ice", "the flamingo", "the small green lizard", "none of them"]

@@ -62,3 +62,10 @@ class SherlockArguments(TreeArguments):
             "{response} in it and a first line `version: <word>`. Default: the one that comes with the package."
         },
     )
+    quirks: Literal["fixed", "published"] = field(
+        default="fixed",
+        metadata={
+            "help": "`published` logs `losses/total` as the published trainer does, without the second correction "
+            "term. The loss is the same."
+        },
+    )

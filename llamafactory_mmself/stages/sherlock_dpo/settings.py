@@ -51,6 +51,8 @@ def check_settings(finetuning: Any, args: SherlockArguments, given: frozenset[st
     args.prefix_in_response = str(args.prefix_in_response).lower()  # type: ignore[assignment]  # YAML has true and false
     if args.prefix_in_response not in ("auto", "true", "false"):
         raise SettingError(f"prefix_in_response is `{args.prefix_in_response}`; use auto, true or false.")
+    if args.quirks not in ("fixed", "published"):
+        raise SettingError(f"Unknown quirks `{args.quirks}`; use fixed or published.")
     correction_prompt(args)
 
 

@@ -108,6 +108,7 @@ class SherlockStage(TreeStage):
             weigh_dpo=bool(args.weigh_dpo),
             pref_ftx=finetuning.pref_ftx,
             lengths={role: scores.lengths for role, scores in policy.items()},
+            quirks=args.quirks,
         )
 
     def plotted(self, run: RunArguments) -> Sequence[str]:
