@@ -104,7 +104,8 @@ class ChooseForward(TrainerCallback):
         if self._unprepared():
             self._stay_dense("DeepSpeed and FSDP set up a model that is only evaluated too late to compare on it")
             return
-        difference, tolerance = self._difference(batches, packed, attention), TOLERANCES[self._precision()]
+        difference = self._difference(batches, packed, attention)
+        tolerance = TOLERANCES[coarsest_dtype(self._models[0], self._run)]
         if not difference <= tolerance:  # not a number is no agreement either
             self._stay_dense(f"log-probs of the first batch differ by {difference:.1e}, more than {tolerance:.0e}")
             return
@@ -174,11 +175,6 @@ class ChooseForward(TrainerCallback):
         with trainer.compute_loss_context_manager():
             return self._scorer(trainer.model_wrapped, trainer._prepare_inputs(batch))
 
-    def _precision(self) -> torch.dtype:
-        """The coarsest type that the policy computes with."""
-        types = [self._models[0].dtype, self._run.model.compute_dtype or torch.float32]
-        return max(types, key=lambda kind: torch.finfo(kind).eps)
-
 
 def _impossible(run: RunArguments, models: Sequence[Any], wish: str) -> str | None:
     """Why no batch of a run can be packed, or None."""
@@ -191,6 +187,12 @@ def _impossible(run: RunArguments, models: Sequence[Any], wish: str) -> str | No
     if wish == "auto" and text_attention(models[0]) == "eager":
         return "`flash_attn: disabled` asks for plain attention; `tree_forward: packed` would switch it to SDPA"
     return None
+
+
+def coarsest_dtype(model: Any, run: RunArguments) -> torch.dtype:
+    """The coarsest type that a bare model computes with."""
+    types: list[torch.dtype] = [model.dtype, run.model.compute_dtype or torch.float32]
+    return max(types, key=lambda kind: torch.finfo(kind).eps)
 
 
 @contextmanager

@@ -38,7 +38,7 @@ def stacked(table: ScoreTable, name: str, width: int, count: int | None = None) 
     return torch.stack(rows, 1)
 
 
-def padded(rows: Sequence[Sequence[float]], width: int) -> Tensor:
+def padded_table(rows: Sequence[Sequence[float]], width: int) -> Tensor:
     """[K, width], zeros on the right."""
     return torch.tensor([[*row, *[0.0] * (width - len(row))] for row in rows])
 

@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +14,8 @@ from transformers.integrations import is_deepspeed_zero3_enabled, is_fsdp_enable
 from transformers.trainer import TRAINER_STATE_NAME
 from transformers.trainer_utils import PREFIX_CHECKPOINT_DIR
 
+from ..data.encode import RowEncoder
+from ..generate.encoding import PromptEncoder
 from ..plugin import lf
 from ..tree.batch import DenseCollator
 from ..tree.features import FeatureCache, frozen_tower, tower
@@ -62,52 +65,117 @@ def run_tree_stage(stage: TreeStage, run: RunArguments, callbacks: list[Any]) ->
         DataError: for rows that cannot be trained on.
         ValueError: for settings that cannot work.
     """
+    texts = load_texts(stage, run)
+    check_reference(stage, run)
+    datasets = load_tree_dataset(stage, run, texts.encoder)
+    parts = load_parts(stage, run, texts)
+    cache = None
+    if run.stage.ref_logps == "cache":
+        key = reference_key(run, encoding_fingerprint(stage, run, texts.encoder), parts.model, cache_root(run))
+        cache = ReferenceCache(run, key, _splits(datasets), parts.collator.tree)
+        check_start(cache, run, parts.model, parts.checkpoint)
+    reference_model = load_reference(stage, run, parts.model, cache)
+
+    scorer = PackedScorer(kept_layers(run))
+    trainer = TreeTrainer(
+        reference_cache=cache,
+        callbacks=callbacks,
+        **trainer_parts(stage, run, texts, parts, scorer, reference_model),
+        **datasets,
+    )
+    forward = ChooseForward(trainer, run, parts.collator, scorer, [parts.model, reference_model])
+    trainer.add_callback(forward)
+    add_eval_tasks(trainer, run, texts.template, texts.tokenizer, texts.processor)
+    if run.training.do_train:
+        metrics = train(trainer, parts.checkpoint)
+        if run.finetuning.include_effective_tokens_per_second:
+            tokens = effective_tokens(stage, run, datasets["train_dataset"])
+            seconds = metrics["train_runtime"] * run.training.world_size
+            metrics["effective_tokens_per_sec"] = tokens * metrics["epoch"] / seconds
+        finish(trainer, stage, run, metrics)
+    if run.training.do_eval:
+        forward.choose(trainer.eval_dataset)
+        evaluate(trainer)
+    lf.create_modelcard_and_push(trainer, run.model, run.data, run.training, run.finetuning)
+
+
+@dataclass(frozen=True)
+class Texts:
+    """What a run encodes rows and prompts with.
+
+    Attributes:
+        tokenizer: of the model.
+        processor: of the model; None for text models.
+        template: chat template.
+        encoder: the stage's encoder of rows.
+        prompts: the same for prompts that are sampled for.
+    """
+
+    tokenizer: Any
+    processor: Any
+    template: Any
+    encoder: RowEncoder
+    prompts: PromptEncoder
+
+
+def load_texts(stage: TreeStage, run: RunArguments) -> Texts:
+    """Loads tokenizer, processor and template."""
     modules = lf.load_tokenizer(run.model)
     tokenizer, processor = modules["tokenizer"], modules["processor"]
     template = lf.load_template(tokenizer, run.data)
     encoder = stage.row_encoder(lf.row_encoder(template, tokenizer, processor, run.data.cutoff_len), run)
-    check_reference(stage, run)
-    datasets = load_tree_dataset(stage, run, encoder)
-    model = lf.load_model(tokenizer, run.model, run.finetuning, run.training.do_train)
-    family = lf.family(template, tokenizer, processor, bare_model(model))
-    dense = DenseCollator(family, tokenizer.pad_token_id)
-    collator = StageCollator(stage, run, lf.rejected_crop(template.mm_plugin), dense)
-    features = feature_cache(run, bare_model(model))
-    checkpoint = complete_checkpoint(run.training.resume_from_checkpoint, run.training.output_dir)
-    cache = None
-    if run.stage.ref_logps == "cache":
-        key = reference_key(run, encoding_fingerprint(stage, run, encoder), model, cache_root(run))
-        cache = ReferenceCache(run, key, _splits(datasets), collator.tree)
-        check_start(cache, run, model, checkpoint)
-    reference_model = load_reference(stage, run, model, cache)
+    stops = tuple(sorted(template.get_stop_token_ids(tokenizer)))
+    return Texts(tokenizer, processor, template, encoder, PromptEncoder(encoder, stops))
 
-    scorer = PackedScorer(kept_layers(run))
-    trainer = TreeTrainer(
-        stage=stage,
-        run=run,
-        scorer=scorer,
-        reference=reference_maker(stage, run, model, scorer),
-        reference_model=reference_model,
-        reference_cache=cache,
-        feature_cache=features,
-        processor=processor,
+
+@dataclass(frozen=True)
+class Parts:
+    """The policy, and what goes with it into every trainer.
+
+    Attributes:
+        model: the policy.
+        collator: rows of the stage -> a batch.
+        checkpoint: to resume from, or None.
+    """
+
+    model: Any
+    collator: StageCollator
+    checkpoint: str | None
+
+
+def load_parts(stage: TreeStage, run: RunArguments, texts: Texts) -> Parts:
+    """Loads the policy."""
+    model = lf.load_model(texts.tokenizer, run.model, run.finetuning, run.training.do_train)
+    family = lf.family(texts.template, texts.tokenizer, texts.processor, bare_model(model))
+    dense = DenseCollator(family, texts.tokenizer.pad_token_id)
+    return Parts(
         model=model,
-        data_collator=collator,
-        callbacks=callbacks,
-        processing_class=tokenizer,
-        **datasets,
+        collator=StageCollator(stage, run, lf.rejected_crop(texts.template.mm_plugin), dense),
+        checkpoint=complete_checkpoint(run.training.resume_from_checkpoint, run.training.output_dir),
     )
-    forward = ChooseForward(trainer, run, collator, scorer, [model, reference_model])
-    trainer.add_callback(forward)
-    add_eval_tasks(trainer, run, template, tokenizer, processor)
-    if run.training.do_train:
-        _train(trainer, stage, run, datasets, checkpoint)
-    if run.training.do_eval:
-        forward.choose(trainer.eval_dataset)
-        metrics = trainer.evaluate(metric_key_prefix="eval")
-        trainer.log_metrics("eval", metrics)
-        trainer.save_metrics("eval", metrics)
-    lf.create_modelcard_and_push(trainer, run.model, run.data, run.training, run.finetuning)
+
+
+def trainer_parts(
+    stage: TreeStage,
+    run: RunArguments,
+    texts: Texts,
+    parts: Parts,
+    scorer: Scorer,
+    reference_model: nn.Module | None,
+) -> dict[str, Any]:
+    """What every trainer of a tree stage is made of."""
+    return {
+        "stage": stage,
+        "run": run,
+        "scorer": scorer,
+        "reference": reference_maker(stage, run, parts.model, scorer),
+        "reference_model": reference_model,
+        "feature_cache": feature_cache(run, bare_model(parts.model)),
+        "processor": texts.processor,
+        "model": parts.model,
+        "data_collator": parts.collator,
+        "processing_class": texts.tokenizer,
+    }
 
 
 def kept_layers(run: RunArguments) -> int | None:
@@ -270,20 +338,39 @@ def effective_tokens(stage: TreeStage, run: RunArguments, rows: Iterable[dict[st
     return total
 
 
-def _train(
-    trainer: TreeTrainer, stage: TreeStage, run: RunArguments, datasets: dict[str, Any], checkpoint: str | None
-) -> None:
+def train(trainer: TreeTrainer, checkpoint: str | None) -> dict[str, float]:
+    """Trains and saves the model; returns the trainer's figures."""
     result = trainer.train(resume_from_checkpoint=checkpoint)
     trainer.save_model()
-    metrics = result.metrics
-    if run.finetuning.include_effective_tokens_per_second:
-        tokens = effective_tokens(stage, run, datasets["train_dataset"])
-        seconds = metrics["train_runtime"] * run.training.world_size
-        metrics["effective_tokens_per_sec"] = tokens * metrics["epoch"] / seconds
+    metrics: dict[str, float] = result.metrics
+    return metrics
+
+
+def finish(trainer: TreeTrainer, stage: TreeStage, run: RunArguments, metrics: dict[str, float]) -> None:
+    """The end of a training: figures, state and plots.
+
+    Args:
+        trainer: has trained.
+        stage: of the run.
+        run: its arguments.
+        metrics: figures of the training.
+    """
     trainer.log_metrics("train", metrics)
     trainer.save_metrics("train", metrics)
     trainer.save_state()
     if trainer.is_world_process_zero() and run.finetuning.plot_loss:
-        evaluated = datasets.get("eval_dataset")
-        names = [f"eval_{name}_loss" for name in evaluated] if isinstance(evaluated, dict) else ["eval_loss"]
-        lf.plot_loss(run.training.output_dir, keys=["loss", *stage.plotted(run), *names, *plotted_tasks(run)])
+        keys = ["loss", *stage.plotted(run), *_evaluation_losses(trainer.eval_dataset), *plotted_tasks(run)]
+        lf.plot_loss(run.training.output_dir, keys=keys)
+
+
+def _evaluation_losses(dataset: Any) -> list[str]:
+    if dataset is None:
+        return []
+    return [f"eval_{name}_loss" for name in dataset] if isinstance(dataset, dict) else ["eval_loss"]
+
+
+def evaluate(trainer: TreeTrainer) -> None:
+    """Evaluates at the end of a run."""
+    metrics = trainer.evaluate(metric_key_prefix="eval")
+    trainer.log_metrics("eval", metrics)
+    trainer.save_metrics("eval", metrics)

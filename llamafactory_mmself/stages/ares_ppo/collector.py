@@ -21,7 +21,7 @@ from ...tree.batch import Batch
 from ...tree.scores import Scores, ScoreTable
 from ...tree.unwrap import bare_model
 from ..base import RunArguments
-from ..forward import evaluating
+from ..forward import coarsest_dtype, evaluating
 from ..ranks import from_first, gathered
 from ..responses import role
 from .advantages import longest, monte_carlo_returns, with_advantages
@@ -208,10 +208,7 @@ class Collector:
         buffer = trainer.buffer
         shown = ", ".join(f"{name} {value:.4g}" for name, value in buffer.figures.items())
         logger.info_rank0(f"Buffer {number + 1} of {trainer.shape.rounds}: {shown}.")
-        precision = max(
-            (bare_model(trainer.model).dtype, self.run.model.compute_dtype or torch.float32),
-            key=lambda kind: torch.finfo(kind).eps,
-        )
+        precision = coarsest_dtype(bare_model(trainer.model), self.run)
         for text in alarms(buffer.figures, buffer.first, TOLERANCES[precision]):
             logger.warning_rank0(f"Buffer {number + 1}: {text}")
         for reason, count in self.rewarder.failed.items():

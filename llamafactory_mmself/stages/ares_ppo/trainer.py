@@ -17,6 +17,7 @@ from ...plugin import lf
 from ...tree.batch import Batch
 from ...tree.scores import ScoreTable
 from ...tree.unwrap import bare_model
+from ..forward import coarsest_dtype
 from ..trainer import MetricSums, TreeTrainer, selected
 from .buffer import Buffer
 from .collector import TOLERANCES, Collector
@@ -130,16 +131,11 @@ class AresPPOTrainer(TreeTrainer):
 
     def _check_first(self, means: Mapping[str, float]) -> None:
         """Before the first step on a buffer, the policy is the one that sampled."""
-        precision = max((bare_model(self.model).dtype, self._compute_dtype), key=lambda kind: torch.finfo(kind).eps)
-        if means["ratio_deviation"] > TOLERANCES[precision]:
+        if means["ratio_deviation"] > TOLERANCES[coarsest_dtype(bare_model(self.model), self._run)]:
             logger.warning_rank0(
                 f"In the first step on buffer {self.place.round + 1}, ratios differ from 1 by "
                 f"{means['ratio_deviation']:.1e} in the mean: training and annotation compute different log-probs."
             )
-
-    @property
-    def _compute_dtype(self) -> torch.dtype:
-        return self._run.model.compute_dtype or torch.float32
 
     def log(self, logs: dict[str, float], *args: Any, **kwargs: Any) -> None:
         """Adds the buffer's figures to each logged loss."""

@@ -11,7 +11,7 @@ from ...losses.ppo import ppo_loss, whiten
 from ...losses.types import LossOutput
 from ...tree.sample import Media, SampleTree, TreeBuilder
 from ...tree.scores import ScoreTable
-from ..responses import padded, role, stacked
+from ..responses import padded_table, role, stacked
 from .arguments import AresPPOArguments
 from .rollouts import Rollout
 
@@ -33,10 +33,10 @@ def build_tree(rollout: Rollout, width: int) -> SampleTree:
     responses = rollout.responses
     none: list[Sequence[float]] = [() for _ in responses]
     side = {
-        "tokens": padded([[1.0] * len(item.ids) if item.kept else [] for item in responses], width).bool(),
-        "old_logps": padded([item.logps for item in responses], width),
-        "advantages": padded(rollout.advantages or none, width),
-        "returns": padded(rollout.returns or none, width),
+        "tokens": padded_table([[1.0] * len(item.ids) if item.kept else [] for item in responses], width).bool(),
+        "old_logps": padded_table([item.logps for item in responses], width),
+        "advantages": padded_table(rollout.advantages or none, width),
+        "returns": padded_table(rollout.returns or none, width),
     }
     return builder.build(side)
 

@@ -9,17 +9,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ...generate.encoding import PromptEncoder
 from ...plugin import lf
 from ...tree.actor_critic import ActorCriticScorer
-from ...tree.batch import DenseCollator
-from ...tree.unwrap import bare_model
 from ..base import RunArguments
-from ..collating import StageCollator
 from ..forward import ChooseForward
 from ..policy_sampling import PolicySampler
 from ..responses import filler_ids
-from ..workflow import check_reference, complete_checkpoint, feature_cache, load_reference, reference_maker
+from ..workflow import check_reference, finish, load_parts, load_reference, load_texts, train, trainer_parts
 from .buffer import Sketches
 from .collector import Collector
 from .critic import attach_critic
@@ -44,59 +40,44 @@ def run_ares_ppo(stage: AresPPOStage, run: RunArguments, callbacks: list[Any]) -
         ValueError: for settings that cannot work.
     """
     args = run.stage
-    modules = lf.load_tokenizer(run.model)
-    tokenizer, processor = modules["tokenizer"], modules["processor"]
-    template = lf.load_template(tokenizer, run.data)
-    rows = lf.row_encoder(template, tokenizer, processor, run.data.cutoff_len)
-    encoder = PromptEncoder(rows, tuple(sorted(template.get_stop_token_ids(tokenizer))))
+    texts = load_texts(stage, run)
     check_reference(stage, run)
-    asked = load_asked(run, encoder)
+    asked = load_asked(run, texts.prompts)
     source = make_source(args)
-    model = lf.load_model(tokenizer, run.model, run.finetuning, run.training.do_train)
-    bare = bare_model(model)
-    reference_model = load_reference(stage, run, model)
+    parts = load_parts(stage, run, texts)
+    reference_model = load_reference(stage, run, parts.model)
     if args.advantage == "gae":
-        attach_critic(model, run.training.seed, adapter=args.critic == "adapter")
-    dense = DenseCollator(lf.family(template, tokenizer, processor, bare), tokenizer.pad_token_id)
-    collator = StageCollator(stage, run, None, dense)
+        attach_critic(parts.model, run.training.seed, adapter=args.critic == "adapter")
     scorer = ActorCriticScorer(
         entropy_gradient=args.entropy_coef > 0,
         detach_critic=args.critic == "head",
         critic_apart=args.critic == "adapter",
         kept_layers=args.kept_layers,
     )
-    shape = run_shape(run, len(asked))
-    checkpoint = complete_checkpoint(run.training.resume_from_checkpoint, run.training.output_dir)
     sampler: FileSampler | QuestionSampler
     if args.rollout_samples is not None:
-        sampler = FileSampler(Path(args.rollout_samples), args.rollout_n, rows.media_tokens)
+        sampler = FileSampler(Path(args.rollout_samples), args.rollout_n, texts.encoder.media_tokens)
     else:
+        dense, params = parts.collator.dense, sampling_params(args)
         sampler = QuestionSampler(
-            PolicySampler(encoder, dense, sampling_params(args), lambda: trainer.compute_loss_context_manager())
+            PolicySampler(texts.prompts, dense, params, lambda: trainer.compute_loss_context_manager())
         )
-    collector = Collector(run, asked, sampler, Rewarder(source, args, encoder.decode), scorer)
+    shape = run_shape(run, len(asked))
     run.training.num_train_epochs = 1  # the loader's one epoch holds all rounds
     run.training.ignore_data_skip = True  # a resumed run goes on from the checkpoint's own place
     trainer = AresPPOTrainer(
-        collector=collector,
+        collector=Collector(run, asked, sampler, Rewarder(source, args, texts.prompts.decode), scorer),
         shape=shape,
-        stage=stage,
-        run=run,
-        scorer=scorer,
-        reference=reference_maker(stage, run, model, scorer),
-        reference_model=reference_model,
-        feature_cache=feature_cache(run, bare),
-        processor=processor,
-        model=model,
-        data_collator=collator,
         callbacks=callbacks,
-        processing_class=tokenizer,
-        train_dataset=_sketches(asked, run, tokenizer),
+        train_dataset=_sketches(asked, run, texts.tokenizer),
+        **trainer_parts(stage, run, texts, parts, scorer, reference_model),
     )
-    trainer.add_callback(ChooseForward(trainer, run, collator, scorer, [model, reference_model]))
-    if checkpoint is not None:
-        trainer.resume(checkpoint)
-    _train(trainer, stage, run, checkpoint)
+    trainer.add_callback(ChooseForward(trainer, run, parts.collator, scorer, [parts.model, reference_model]))
+    if parts.checkpoint is not None:
+        trainer.resume(parts.checkpoint)
+    metrics = train(trainer, parts.checkpoint)
+    last = {f"last_{name}": value for name, value in trainer.buffer.figures.items()}
+    finish(trainer, stage, run, {**metrics, **last})
     lf.create_modelcard_and_push(trainer, run.model, run.data, run.training, run.finetuning)
 
 
@@ -120,14 +101,3 @@ def run_shape(run: RunArguments, questions: int) -> Shape:
 
 def _sketches(asked: Sequence[Asked], run: RunArguments, tokenizer: Any) -> Sketches:
     return Sketches(asked, run.stage.rollout_n, run.stage.rollout_max_new_tokens // 2, filler_ids(tokenizer))
-
-
-def _train(trainer: AresPPOTrainer, stage: AresPPOStage, run: RunArguments, checkpoint: str | None) -> None:
-    result = trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model()
-    metrics = {**result.metrics, **{f"last_{name}": value for name, value in trainer.buffer.figures.items()}}
-    trainer.log_metrics("train", metrics)
-    trainer.save_metrics("train", metrics)
-    trainer.save_state()
-    if trainer.is_world_process_zero() and run.finetuning.plot_loss:
-        lf.plot_loss(run.training.output_dir, keys=["loss", *stage.plotted(run)])

@@ -19,7 +19,7 @@ from ...losses.grpo import grpo_loss, importance_weights
 from ...losses.types import LossOutput
 from ...tree.sample import SampleTree, TreeBuilder
 from ...tree.scores import ScoreTable
-from ..responses import padded, role, stacked
+from ..responses import padded_table, role, stacked
 from .arguments import MDPOArguments
 from .tree import NEGATIVE, NONE, REAL, context
 
@@ -53,7 +53,7 @@ def build_group_tree(segments: Mapping[str, Any], args: MDPOArguments) -> Sample
 
     def table(rows: Iterable[Sequence[float]]) -> Tensor:
         known = list(rows)
-        return padded([*known, *[()] * (count - len(known))], width)
+        return padded_table([*known, *[()] * (count - len(known))], width)
 
     side = {
         "tokens": table([1.0] * len(answer.ids) for answer in answers).bool(),

@@ -10,22 +10,18 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ....generate.encoding import PromptEncoder
 from ....generate.negatives import NegativeMaker
 from ....generate.service_config import load_services
 from ....plugin import lf
-from ....tree.batch import DenseCollator
 from ....tree.packed import PackedScorer
-from ....tree.unwrap import bare_model
 from ...base import RunArguments, SettingError
-from ...collating import StageCollator
 from ...dataset import load_tree_dataset
-from ...evaluation import add_eval_tasks, plotted_tasks
+from ...evaluation import add_eval_tasks
 from ...forward import ChooseForward
 from ...policy_sampling import PolicySampler
 from ...ranks import from_first
 from ...responses import filler_ids
-from ...workflow import check_reference, complete_checkpoint, feature_cache, load_reference, reference_maker
+from ...workflow import check_reference, evaluate, finish, load_parts, load_reference, load_texts, train, trainer_parts
 from .annotate import Annotator
 from .buffer import ExperienceBuffer, Limits
 from .clock import Clock, timed
@@ -53,31 +49,25 @@ def run_online(stage: MDPOStage, run: RunArguments, callbacks: list[Any]) -> Non
         ServiceDead: a service answers nothing any more; a checkpoint has been written.
         ValueError: for settings that cannot work.
     """
-    modules = lf.load_tokenizer(run.model)
-    tokenizer, processor = modules["tokenizer"], modules["processor"]
-    template = lf.load_template(tokenizer, run.data)
-    encoder = stage.row_encoder(lf.row_encoder(template, tokenizer, processor, run.data.cutoff_len), run)
+    texts = load_texts(stage, run)
+    encoder = texts.encoder
     check_reference(stage, run)
     engine = engine_of(run)
     services = load_services(run.stage.services)
     prompts = load_prompts(run, encoder, stage.required_columns(run))
     evaluated = load_tree_dataset(stage, run, encoder) if run.data.eval_dataset else {}
     order = PromptOrder(prompts, None if run.stage.quirks == "published" else run.training.seed)
-    model = lf.load_model(tokenizer, run.model, run.finetuning, run.training.do_train)
-    reference_model = load_reference(stage, run, model)
-    dense = DenseCollator(lf.family(template, tokenizer, processor, bare_model(model)), tokenizer.pad_token_id)
-    collator = StageCollator(stage, run, lf.rejected_crop(template.mm_plugin), dense)
+    parts = load_parts(stage, run, texts)
+    reference_model = load_reference(stage, run, parts.model)
     rows = RowMaker(order, encoder, run.stage)
     scorer = PackedScorer(run.stage.kept_layers)
     plan = run_plan(run, len(prompts))
-    checkpoint = complete_checkpoint(run.training.resume_from_checkpoint, run.training.output_dir)
-    stops = PromptEncoder(encoder, tuple(sorted(template.get_stop_token_ids(tokenizer))))
+    params = sampling_params(run.stage)
 
     def make_supply(trainer: OnlineTrainer) -> Supply:
-        sampler = PolicySampler(stops, dense, sampling_params(run.stage), trainer.compute_loss_context_manager)
-        folder = Path(run.training.output_dir)
+        sampler = PolicySampler(texts.prompts, parts.collator.dense, params, trainer.compute_loss_context_manager)
         sample = GroupSampler(
-            rollouts=make_rollouts(engine, sampler, sampling_params(run.stage), folder),
+            rollouts=make_rollouts(engine, sampler, params, Path(run.training.output_dir)),
             model=lambda: trainer.model_wrapped,
             order=order,
             encoder=encoder,
@@ -86,7 +76,7 @@ def run_online(stage: MDPOStage, run: RunArguments, callbacks: list[Any]) -> Non
             rank=plan.rank,
             annotate=trainer.annotate,
         )
-        return _supply(run, plan, order, services, sample, checkpoint)
+        return _supply(run, plan, order, services, sample, parts.checkpoint)
 
     run.training.num_train_epochs = 1  # the loader's one epoch holds all steps
     run.training.ignore_data_skip = True  # a resumed run goes on from the checkpoint's own place
@@ -94,23 +84,18 @@ def run_online(stage: MDPOStage, run: RunArguments, callbacks: list[Any]) -> Non
         trainer = OnlineTrainer(
             rows=rows,
             supply=make_supply,
-            stage=stage,
-            run=run,
-            scorer=scorer,
-            reference=reference_maker(stage, run, model, scorer),
-            reference_model=reference_model,
-            feature_cache=feature_cache(run, bare_model(model)),
-            processor=processor,
-            model=model,
-            data_collator=collator,
             callbacks=callbacks,
-            processing_class=tokenizer,
-            train_dataset=_sketches(prompts, rows, tokenizer),
+            train_dataset=_sketches(prompts, rows, texts.tokenizer),
+            **trainer_parts(stage, run, texts, parts, scorer, reference_model),
             **evaluated,
         )
-        trainer.add_callback(ChooseForward(trainer, run, collator, scorer, [model, reference_model]))
-        add_eval_tasks(trainer, run, template, tokenizer, processor)
-        _train(trainer, stage, run, checkpoint)
+        trainer.add_callback(ChooseForward(trainer, run, parts.collator, scorer, [parts.model, reference_model]))
+        add_eval_tasks(trainer, run, texts.template, texts.tokenizer, texts.processor)
+        metrics, figures = train(trainer, parts.checkpoint), trainer.supply.figures()
+        experience = {name: value for name, value in figures.items() if name.startswith("experience/")}
+        finish(trainer, stage, run, {**metrics, **experience})
+        if run.training.do_eval:
+            evaluate(trainer)
     lf.create_modelcard_and_push(trainer, run.model, run.data, run.training, run.finetuning)
 
 
@@ -193,20 +178,3 @@ def _supply(
 
 def _sketches(prompts: Sequence[OnlinePrompt], rows: RowMaker, tokenizer: Any) -> Sketches:
     return Sketches(prompts, rows, filler_ids(tokenizer))
-
-
-def _train(trainer: OnlineTrainer, stage: MDPOStage, run: RunArguments, checkpoint: str | None) -> None:
-    result = trainer.train(resume_from_checkpoint=checkpoint)
-    trainer.save_model()
-    figures = trainer.supply.figures()
-    metrics = {**result.metrics, **{name: value for name, value in figures.items() if name.startswith("experience/")}}
-    trainer.log_metrics("train", metrics)
-    trainer.save_metrics("train", metrics)
-    trainer.save_state()
-    if run.training.do_eval:
-        metrics = trainer.evaluate(metric_key_prefix="eval")
-        trainer.log_metrics("eval", metrics)
-        trainer.save_metrics("eval", metrics)
-    if trainer.is_world_process_zero() and run.finetuning.plot_loss:
-        names = ["eval_loss"] if run.training.do_eval else []
-        lf.plot_loss(run.training.output_dir, keys=["loss", *stage.plotted(run), *names, *plotted_tasks(run)])
