@@ -10,6 +10,8 @@ from typing import Any
 
 from . import __version__
 from .commands import add_commands, train
+from .files import told
+from .stopping import Stops
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -17,15 +19,17 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"]:
         return train.run(arguments[1:])
-    options = make_parser().parse_args(arguments)
-    try:
-        status: int = options.run(options)
-    except (ValueError, OSError) as error:
-        print(f"mmself: error: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("mmself: stopped.", file=sys.stderr)
-        return 130
+    with Stops() as stops:
+        try:
+            options = make_parser().parse_args(arguments)
+            status: int = options.run(options)
+        except (ValueError, OSError) as error:
+            print(f"mmself: error: {told(error)}", file=sys.stderr)
+            return 2
+        except KeyboardInterrupt:
+            kept = "What is finished is kept: run the same command again to go on."
+            print(f"mmself: stopped by {stops.number.name}. {kept}", file=sys.stderr)
+            return 128 + stops.number
     return status
 
 

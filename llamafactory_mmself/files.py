@@ -3,24 +3,42 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 
-TORN = ".torn"  # suffix of a file that is being written; what a kill leaves of it can be removed
-
-# Read once: it can only be read by changing it, for all threads of the process.
-_UMASK = os.umask(0)
-os.umask(_UMASK)
+TORN = ".torn"  # suffix of a file that is being written; see `scratch_of`
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 class FileError(ValueError):
     """A file that cannot be read or written, with its path and the reason."""
+
+
+def disk_is_full(error: BaseException) -> bool:
+    """Whether a file found no room: the disk is full, a quota is used up, or a limit is reached."""
+    return isinstance(error, OSError) and error.errno in _FULL
+
+
+def told(error: BaseException) -> str:
+    """An error in words; of a full disk also what to do."""
+    return f"{error}. {_make_room()}" if disk_is_full(error) else str(error)
+
+
+def _make_room() -> str:
+    return "The disk is full: make room and run the same command again."
+
+
+def unwritten(path: Path, error: OSError, kept: str) -> FileError:
+    """The error for a file that cannot be written; `kept` says what is not lost."""
+    room = f" {_make_room()}" if disk_is_full(error) else ""
+    return FileError(f"{path} cannot be written: {error.strerror or error}. {kept}{room}")
 
 
 def write_bytes(path: Path, content: bytes) -> None:
@@ -30,20 +48,48 @@ def write_bytes(path: Path, content: bytes) -> None:
         FileError: the disk is full or the folder cannot be written; what was there before is untouched.
     """
     path = Path(path)
-    scratch = None
+    scratch = scratch_of(path)
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, scratch = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=TORN)
-        with os.fdopen(handle, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(scratch, 0o666 & ~_UMASK)
-        os.replace(scratch, path)
+        with _held(scratch) as file:
+            try:
+                file.write(content)
+                file.flush()
+                os.fsync(file.fileno())
+                os.replace(scratch, path)
+            except BaseException:
+                scratch.unlink(missing_ok=True)
+                raise
     except OSError as error:
-        if scratch is not None:
-            Path(scratch).unlink(missing_ok=True)
-        raise FileError(f"{path} cannot be written: {error.strerror or error}. Nothing there was changed.") from error
+        raise unwritten(path, error, "Nothing there was changed.") from error
+
+
+def scratch_of(path: Path) -> Path:
+    """Where a file's content is until it is whole; what a kill leaves there, the file's next writer takes over."""
+    return path.with_name(f".{path.name}{TORN}")
+
+
+def _held(scratch: Path) -> BinaryIO:
+    """An empty scratch file that nobody else writes; waits for whoever does."""
+    while True:
+        file = open(scratch, "ab")  # noqa: SIM115  the caller closes it
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if _is_at(scratch, file):
+                file.truncate(0)
+                return file
+        except BaseException:
+            file.close()
+            raise
+        file.close()  # the writer before has moved it to its place
+
+
+def _is_at(path: Path, file: BinaryIO) -> bool:
+    """Whether an open file still has this path."""
+    try:
+        return os.path.samestat(os.fstat(file.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def write_text(path: Path, text: str) -> None:
@@ -62,18 +108,28 @@ def write_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
 
 
 def append_jsonl(path: Path, rows: Iterable[dict[str, Any]]) -> None:
-    """Adds lines to a file that only ever grows, such as a list of failures.
+    """Adds lines to a file that only ever grows and that several processes may add to; waits until they are on disk.
+
+    A line that a kill or a full disk has cut short is ended first, so that no other is lost with it. Halves of
+    characters, which replies may hold and UTF-8 does not have, are escaped as JSON escapes them.
 
     Raises:
-        FileError: it cannot be written.
+        FileError: it cannot be written; earlier lines are kept.
     """
     text = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+    content = text.encode("utf-8", "backslashreplace")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(path, "a", encoding="utf-8") as file:
-            file.write(text)
+        with open(path, "ab+") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if file.seek(0, os.SEEK_END):
+                file.seek(-1, os.SEEK_END)
+                content = content if file.read(1) == b"\n" else b"\n" + content
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
     except OSError as error:
-        raise FileError(f"{path} cannot be written: {error.strerror or error}.") from error
+        raise unwritten(path, error, "The lines before are kept.") from error
 
 
 def read_text(path: Path) -> str:

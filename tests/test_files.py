@@ -2,6 +2,7 @@
 """Writing files whole, and reading them with errors that say where."""
 
 import errno
+import json
 import os
 from concurrent.futures import ThreadPoolExecutor
 
@@ -28,6 +29,39 @@ def test_a_full_disk_leaves_the_old_file_and_nothing_else(tmp_path, monkeypatch)
     with pytest.raises(FileError, match=r"rows\.json cannot be written: No space left on device"):
         write_json(path, [2])
     assert read_json(path) == [1] and list(path.parent.iterdir()) == [path]
+
+
+def test_what_a_kill_left_is_taken_over(tmp_path) -> None:
+    files.scratch_of(tmp_path / "a.json").write_text("[1, 2, 3, 4, 5, 6")
+    write_json(tmp_path / "a.json", [1])
+    assert read_json(tmp_path / "a.json") == [1]
+    assert [path.name for path in tmp_path.iterdir()] == ["a.json"]
+
+
+def test_writers_of_one_file_wait_for_each_other(tmp_path) -> None:
+    path, texts = tmp_path / "a.txt", [str(place) * 100_000 for place in range(8)]
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(lambda text: write_text(path, text), texts * 4))
+    assert path.read_text() in texts and list(tmp_path.iterdir()) == [path]
+
+
+def test_an_interrupt_leaves_no_scratch(tmp_path, monkeypatch) -> None:
+    def interrupt(handle: int) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(files.os, "fsync", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        write_text(tmp_path / "a.txt", "")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_line_that_was_cut_short_costs_no_other(tmp_path) -> None:
+    path = tmp_path / "a.jsonl"
+    files.append_jsonl(path, [{"a": 1}])
+    path.write_bytes(path.read_bytes()[:-4])
+    files.append_jsonl(path, [{"b": "\ud83d ü"}])
+    cut, whole = path.read_bytes().splitlines()
+    assert cut == b'{"a":' and json.loads(whole) == {"b": "\ud83d ü"}
 
 
 def test_new_files_have_the_usual_permissions(tmp_path) -> None:

@@ -23,8 +23,8 @@ def add(commands: Any) -> None:
 
 
 def _run(options: argparse.Namespace) -> int:
-    from ..data.validate import format_report
     from ..data.schema import DATASET_INFO
+    from ..data.validate import format_report
     from ..validation import validate_config, validate_sets
 
     target, checks = Path(options.target), {"media": not options.no_media, "progress": not options.json}

@@ -12,7 +12,7 @@ import asyncio
 import hashlib
 import json
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -20,7 +20,7 @@ from typing import Any, Literal, TypeVar
 from ..files import FileError, append_jsonl, digest
 from ..prompts import Prompt, load_prompt
 from .cache import AnswerCache
-from .client import LIMIT, NEW_LIMIT, Connection, Endpoint, Refused, run_to_end, wants_new_limit
+from .client import LIMIT, NEW_LIMIT, Connection, Endpoint, Lost, Refused, run_to_end, wants_new_limit
 from .pictures import data_url
 from .replies import FINAL, ReplyError, parse_correction, parse_scores
 from .teacher import Corrected, Lesson, Scored
@@ -34,6 +34,7 @@ Kind = Literal["score", "correct"]
 _COMMON = ("picture", "question", "context", "options", "answer", "example")
 _FATAL = frozenset({401, 403, 404})
 _SILENT = "silent"  # the reason of lessons that nobody has answered
+_ALIVE = 5.0  # seconds in which a server says that it is there
 
 
 @dataclass(frozen=True)
@@ -43,6 +44,14 @@ class _Asked:
     lesson: Lesson
     prompt: str
     key: str
+
+
+@dataclass(frozen=True)
+class _Silence:
+    """A lesson that nobody has answered: why, and the reply that was to be repaired."""
+
+    reason: str
+    reply: str | None
 
 
 class RemoteTeacher:
@@ -100,7 +109,10 @@ class RemoteTeacher:
         return run_to_end(self._ask("correct", lessons, read, lambda reason: Corrected(None, reason)))
 
     def counts(self) -> Mapping[str, float]:
-        """See `Teacher.counts`: lessons, asked, cached, repaired, failed, unanswered of these, tokens and cost."""
+        """See `Teacher.counts`: lessons, asked, cached, repaired, failed, tokens and cost.
+
+        `unanswered` are failed lessons that can be had later: the server was away when they had all been asked.
+        """
         names = ("lessons", "asked", "cached", "repaired", "failed", "unanswered", "prompt_tokens", "answer_tokens")
         return {**{name: float(self._counts[name]) for name in names}, "cost": self._spent}
 
@@ -111,11 +123,12 @@ class RemoteTeacher:
         read: Callable[[Lesson, str, bool], Value],
         failed: Callable[[str], Value],
     ) -> list[Value]:
-        self._silent = 0
+        """Asks about all lessons, and once more about those that met silence if the server is there after all."""
+        self._counts["lessons"] += len(lessons)
         digests: dict[str, str] = {}
         async with self._endpoint.connect() as connection:
 
-            async def one(lesson: Lesson) -> Value:
+            async def one(lesson: Lesson) -> Value | _Silence:
                 async with connection.slots:
                     try:
                         asked = self._prepared(kind, lesson, digests)
@@ -123,12 +136,25 @@ class RemoteTeacher:
                         return failed(self._fail(kind, lesson, f"the picture cannot be read: {error}", None))
                     return await self._one(connection, kind, asked, read, failed)
 
-            try:
-                async with asyncio.TaskGroup() as group:
-                    tasks = [group.create_task(one(lesson)) for lesson in lessons]
-            except ExceptionGroup as errors:
-                raise errors.exceptions[0] from None
-        return [task.result() for task in tasks]
+            async def every(places: Iterable[int]) -> dict[int, Value | _Silence]:
+                self._silent = 0
+                try:
+                    async with asyncio.TaskGroup() as group:
+                        tasks = {place: group.create_task(one(lessons[place])) for place in places}
+                except ExceptionGroup as errors:
+                    raise errors.exceptions[0] from None
+                return {place: task.result() for place, task in tasks.items()}
+
+            found = await every(range(len(lessons)))
+            lost = [place for place, item in found.items() if isinstance(item, _Silence)]
+            if lost and await connection.alive(_ALIVE):
+                found |= await every(lost)
+            else:
+                self._counts["unanswered"] += len(lost)
+        return [
+            failed(self._fail(kind, lessons[place], item.reason, item.reply)) if isinstance(item, _Silence) else item
+            for place, item in found.items()
+        ]
 
     async def _one(
         self,
@@ -137,9 +163,8 @@ class RemoteTeacher:
         asked: _Asked,
         read: Callable[[Lesson, str, bool], Value],
         failed: Callable[[str], Value],
-    ) -> Value:
+    ) -> Value | _Silence:
         """A lesson's answer, after one repair if the first reply cannot be read."""
-        self._counts["lessons"] += 1
         turns: list[Turn] = [("user", asked.prompt)]
         reply: str | None = None
         reason = ""
@@ -159,7 +184,9 @@ class RemoteTeacher:
                 break
             except FileError:  # what is paid for could not be kept
                 raise
-            except ValueError as error:  # no answer, or no money
+            except Lost as error:
+                return _Silence(f"{_SILENT}: {error}", reply)
+            except ValueError as error:  # no money
                 reason = str(error)
                 break
         return failed(self._fail(kind, asked.lesson, reason, reply))
@@ -175,7 +202,7 @@ class RemoteTeacher:
         if self.config.budget is not None and self._spent >= self.config.budget:
             raise ValueError("budget: nothing is asked any more")
         if self.config.patience and self._silent >= self.config.patience:
-            raise ValueError(f"{_SILENT}: the teacher has not answered the last requests")
+            raise Lost("the teacher has not answered the last requests")
         answer = await self._sent(connection, kind, turns, images)
         text, cut, prompt_tokens, answer_tokens = answer_of(self.config.api, answer)
         self._answered, self._silent = True, 0
@@ -196,7 +223,7 @@ class RemoteTeacher:
             raise
         except ValueError as error:
             self._silent += 1
-            raise ValueError(f"{_SILENT}: {error}") from error
+            raise Lost(str(error)) from error
 
     async def _posted(
         self, connection: Connection, turns: Sequence[Turn], urls: Sequence[str], form: ReplyForm | None
@@ -244,7 +271,6 @@ class RemoteTeacher:
 
     def _fail(self, kind: Kind, lesson: Lesson, reason: str, reply: str | None) -> str:
         self._counts["failed"] += 1
-        self._counts["unanswered"] += reason.startswith(_SILENT)
         if self.config.failures is not None:
             row = {"kind": kind, "id": lesson.id, "question": lesson.question.id, "reason": reason, "reply": reply}
             append_jsonl(Path(self.config.failures), [row])

@@ -92,7 +92,9 @@ def load_teacher(spec: str, answers: Path | None = None) -> Teacher:
         from .teacher_config import read_teacher_config
 
         config = read_teacher_config(path)
-        return RemoteTeacher(replace(config, cache=config.cache or (answers and str(answers))))
+        if config.cache is None and answers is not None:
+            config = replace(config, cache=str(answers))
+        return RemoteTeacher(config)
     if path.suffix == ".jsonl":
         return ReadyScores(path)
     made: Teacher = load_symbol(spec, "teacher")()

@@ -21,7 +21,7 @@ from typing import Any
 from ..data.questions import QUESTION_COLUMNS, Question, write_questions
 from ..generate.jobs import read_samples
 from ..generate.requests import question_prompt, question_requests
-from ..generate.teacher import load_teacher
+from ..generate.teacher import Teacher, load_teacher
 from ..generate.types import Request
 from ..prompts import Prompt, load_prompt
 from ..recipes import ares
@@ -225,6 +225,7 @@ class Ares(Method):
                 teacher = load_teacher(rounds.build_options.teacher, self._answers)
                 pairs = ares.lessons_to_correct(rounds.train_questions, found, self.options)
                 corrected = teacher.correct([lesson for lesson, _ in pairs])
+                _check_answered(teacher)
                 built = ares.correction_rows(pairs, corrected, rounds.rationale, self.options, number - 1)
                 counts = {f"teacher {label}": value for label, value in teacher.counts().items()}
             write_dataset(dataset(rounds, number).parent, DATASET, built.examples)
@@ -273,7 +274,10 @@ class Ares(Method):
 
         def action() -> dict[str, Any]:
             teacher = load_teacher(rounds.build_options.teacher, self._answers)
-            return dict(ares.score_samples(rounds.test_questions, read_samples(samples), teacher, self.options, out))
+            samples_read = read_samples(samples)
+            figures = ares.score_samples(rounds.test_questions, samples_read, teacher, self.options, out)
+            _check_answered(teacher)
+            return dict(figures)
 
         return Step(
             f"iter{number}/test_sentences",
@@ -281,4 +285,17 @@ class Ares(Method):
             {"questions": self.recipe.test_data, "samples": samples, **rounds.build_options.files},
             (out,),
             {"teacher": rounds.build_options.teacher, "options": asdict(self.options)},
+        )
+
+
+def _check_answered(teacher: Teacher) -> None:
+    """A step is not done while lessons are lacking that the teacher can still answer.
+
+    Raises:
+        LoopError: it was away.
+    """
+    if lacking := int(teacher.counts().get("unanswered", 0)):
+        raise LoopError(
+            f"the teacher has not answered {lacking} lessons. See that it is up and run the same command again; what "
+            "it has answered is not asked again."
         )

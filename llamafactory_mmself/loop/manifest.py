@@ -154,8 +154,8 @@ def read_manifest(path: Path) -> dict[str, Any]:
             raise FileError(f"{path} is not as it was written.")
     except (FileError, TypeError, AttributeError) as error:
         raise FileError(
-            f"{path} is damaged, so that nobody knows which steps are done ({error}). Put a copy of it back; or remove "
-            "it and run the same command again, which does all steps again."
+            f"{path} is damaged, and nobody knows which steps are done ({error}). Put a copy of it back, or remove it "
+            "and run the same command again: it does all steps anew."
         ) from error
     return dict(stored)
 

@@ -51,6 +51,6 @@ def _entries(dataset_info: Path) -> dict[str, Any]:
             raise FileError(f"{dataset_info}: a JSON object is expected, found {type(entries).__name__}.")
     except FileError as error:
         raise FileError(
-            f"{error} The file is damaged: mend it, or remove it and build its data sets again, which enters them anew."
+            f"{error} The file is damaged: mend it, or remove it and build its data sets again: they are entered anew."
         ) from error
     return entries

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ..files import unwritten
 from .records import RecipeError
 
 
@@ -43,5 +44,8 @@ def disturb(picture: Path, out: Path, strength: float, seed: int, *, replace: bo
         changed: Pixels = dice.integers(0, 256, pixels.shape, dtype=np.uint8)
     else:
         changed = add_noise(pixels, dice.normal(0.0, 255 * strength, pixels.shape))
-    out.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(changed).save(out)
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(changed).save(out)
+    except OSError as error:
+        raise unwritten(out, error, "Nothing else was changed.") from error

@@ -237,12 +237,12 @@ class _Work:
         self._keys: dict[str, str] = {}
 
     def finished(self, item: _Asked) -> bool:
-        """Whether a prompt is in the journal and its pictures are there."""
+        """Whether a prompt is in the journal and its pictures are there, as they were written."""
         found = self._journal.get(self._key(item))
         if found is None:
             return False
-        pictures = [pair["picture"] for pair in json.loads(found[0])["pairs"]]
-        return all((self.images / picture).is_file() for picture in pictures)
+        pictures = [self.images / pair["picture"] for pair in json.loads(found[0])["pairs"]]
+        return all(picture.is_file() and _named(picture.read_bytes()) == picture.name for picture in pictures)
 
     def outcome(self, item: _Asked) -> dict[str, Any]:
         """What the journal says about a prompt."""
@@ -304,7 +304,7 @@ class _Work:
             reason = f"left out: {negative.reason}"
             counts[reason] = counts.get(reason, 0) + 1
             return
-        picture = f"{hashlib.sha256(negative.picture.png).hexdigest()[:32]}.png"
+        picture = _named(negative.picture.png)
         write_bytes(self.images / picture, negative.picture.png)
         chosen = REFERENCE if pair.chosen is None else scores[pair.chosen][0].id
         policies = self._services.policies
@@ -339,6 +339,11 @@ class _Work:
             text = json.dumps([self._settings, item.id, item.sampled, facts, texts], sort_keys=True)
             self._keys[item.id] = hashlib.sha256(text.encode()).hexdigest()
         return self._keys[item.id]
+
+
+def _named(png: bytes) -> str:
+    """The name of a picture's file, which follows from its content."""
+    return f"{hashlib.sha256(png).hexdigest()[:32]}.png"
 
 
 def _empty(item: _Asked, scores: Sequence[tuple[Sample, float]]) -> dict[str, Any]:

@@ -173,7 +173,7 @@ def test_a_full_disk_keeps_what_is_there(echo, tmp_path, reference, monkeypatch)
 
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", fsync)
-        with pytest.raises(FileError, match=r"No space left on device. The disk is full. Finished batches are kept"):
+        with pytest.raises(FileError, match=r"No space left on device\. Finished batches are kept\. The disk is full"):
             run(job, echo())
     engine = echo()
     assert run(job, engine).read_bytes() == reference

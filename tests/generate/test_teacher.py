@@ -106,7 +106,7 @@ def test_what_fails_is_counted_and_kept_and_stops_nothing(serve, tmp_path):
     assert found[2].reason == "invalid"
     assert found[3].reason.startswith("refused")
     rows = [json.loads(line) for line in failures.read_text().splitlines()]
-    assert [row["id"] for row in rows] == ["q1#0", "q2#0", "q3#0"]
+    assert [row["id"] for row in rows] == ["q2#0", "q3#0", "q1#0"]  # silence is told last
     assert teacher.counts()["failed"] == 3
 
 
@@ -196,8 +196,26 @@ def test_the_budget_is_an_end(serve):
 def test_a_silent_teacher_is_left_alone(serve):
     teacher, server = serve(lambda body, number: error(500, "down"), concurrency=1, patience=2)
     found = teacher.score([lesson(n, sentences=(f"{n}.", "x.")) for n in range(5)])
-    assert len(server.bodies) == 2
+    assert len([body for body in server.bodies if body]) == 2
     assert found[4].reason.startswith("silent")
+    assert teacher.counts()["failed"] == teacher.counts()["unanswered"] == 5
+
+
+def test_silence_in_between_is_asked_about_again(serve):
+    """One that is there again has the rest; one that never answers a lesson fails it, and can be gone on from."""
+
+    def answer(body, number):
+        if not body:
+            return Reply({"data": []})
+        text = json.dumps(body)
+        return error(500, "down") if "bad." in text or number < 2 else choices('{"scores": [0.5, 0.5]}')
+
+    teacher, _ = serve(answer, concurrency=1)
+    found = teacher.score([lesson(n, sentences=(text, "x.")) for n, text in enumerate(("a.", "bad.", "c."))])
+    assert [item.scores for item in found] == [(0.5, 0.5), None, (0.5, 0.5)]
+    assert found[1].reason.startswith("silent")
+    counts = teacher.counts()
+    assert (counts["lessons"], counts["failed"], counts["unanswered"]) == (3, 1, 0)
 
 
 def test_corrections(serve):

@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from ...files import write_bytes
 from ..questions import Question
 from .layout import (
     Fail,
@@ -159,7 +160,6 @@ def _extract(row: Mapping[str, Any], options: Options, fail: Fail) -> str:
     name = re.sub(r"[^\w.\-]", "_", text_of(row, "id", fail))
     ending = "jpg" if data.startswith(b"\xff\xd8") else "png"
     path = options.extracted / f"{name}.{ending}"
-    if not path.is_file() or path.stat().st_size != len(data):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
+    if not path.is_file() or path.read_bytes() != data:
+        write_bytes(path, data)
     return str(path.resolve())

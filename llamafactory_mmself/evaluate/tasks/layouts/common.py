@@ -7,7 +7,6 @@ import base64
 import binascii
 import csv
 import hashlib
-import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
@@ -16,6 +15,7 @@ from typing import Any
 
 from ....data.questions import Question
 from ....data.sources.layout import rows_of, table_of
+from ....files import write_bytes
 from ...metrics.base import Item
 
 
@@ -115,11 +115,8 @@ class Place:
             )
         path = self.pictures / f"{hashlib.sha256(content).hexdigest()[:NAME]}.{ending}"
         wanted = self.wanted is None or str(path.resolve()) in self.wanted
-        if wanted and (not path.is_file() or path.stat().st_size != len(content)):
-            self.pictures.mkdir(parents=True, exist_ok=True)
-            scratch = path.with_suffix(f".{os.getpid()}.torn")
-            scratch.write_bytes(content)
-            scratch.replace(path)
+        if wanted and (not path.is_file() or path.read_bytes() != content):
+            write_bytes(path, content)
         return str(path.resolve())
 
 
