@@ -3,8 +3,10 @@
 #   make install   install into .venv only
 #   make test      run the tests          make quality   check style and types
 #   make docs      build the site in build/site, its page of arguments anew
+#   make tour      execute examples/tour.ipynb anew: ten minutes on two CPU cores
 #   make audit     ask a public database for known weaknesses of the pinned releases
 #   make test-vllm run the tests of the vllm engine, and of training while it samples, in an environment of their own
+#   make coverage  run the tests and see which lines they reach: 95 % of the core, 85 % of the rest
 #   make test-webui  of the tests, only those that look at LlamaBoard's pages with Chromium
 #   make test-llamafactory  LLaMA-Factory's own tests, with and without the plugin
 #   make test-release  install wheel and source archive into empty environments, on each Python from 3.11 to 3.13
@@ -40,7 +42,7 @@ DEMO := runs/toy
 export PATH := $(BIN):$(PATH)
 unexport PYTHONPATH PYTHONHOME
 
-.PHONY: audit docs demo install test test-webui browser test-vllm test-llamafactory test-release test-lmms-eval trajectories style quality bench clean
+.PHONY: audit coverage docs tour demo install test test-webui browser test-vllm test-llamafactory test-release test-lmms-eval trajectories style quality bench clean
 .DEFAULT_GOAL := demo
 
 # One thread is as fast as two for so small a model.
@@ -56,6 +58,19 @@ install: $(VENV)/.installed
 test: $(VENV)/.installed-dev browser
 	$(if $(strip $(PYTEST_ARGS)),,$(BIN)/python -m pytest tests/webui/pages)
 	$(BIN)/python -m pytest -n $(TEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+
+# Every process that a test starts is measured; what is killed tells nothing.
+CORE := losses tree verify loop recipes
+coverage: $(VENV)/.installed-dev browser
+	rm -rf build/coverage && mkdir -p build/coverage
+	$(BIN)/python -m coverage run -m pytest -n $(TEST_WORKERS) --dist worksteal $(PYTEST_ARGS)
+	$(BIN)/python -m coverage combine --quiet
+	@bars=0; for part in $(CORE); do \
+	    $(BIN)/python -m coverage report --include "llamafactory_mmself/$$part/*" --fail-under 95 || bars=1; \
+	done; \
+	core=$$(printf 'llamafactory_mmself/%s/*,' $(CORE)); \
+	$(BIN)/python -m coverage report --omit "$${core%,}" --fail-under 85 || bars=1; \
+	exit $$bars
 
 # Pages of the web UI are looked at with Debian's Chromium; elsewhere CHROME_PATH names a browser. Without one these
 # tests fail and say so.
@@ -106,6 +121,10 @@ docs: $(VENV)/.installed-dev
 	$(BIN)/python docs/generate.py
 	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --quiet --strict
 	@echo "build/site/index.html"
+
+# Runs what runs/ does not hold yet.
+tour: $(VENV)/.installed-dev
+	$(BIN)/python docs/tour.py
 
 # Asks a public database; where that does not answer for a release, it fails and says so.
 audit: $(VENV)/.installed-dev

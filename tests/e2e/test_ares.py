@@ -164,13 +164,13 @@ def test_packed_and_dense_runs_agree(ppo, train, recorded):
 @pytest.mark.dist
 @pytest.mark.slow
 @pytest.mark.parametrize("critic", ["shared", "adapter"])
-def test_two_ranks_train_as_one(ppo, train_cli, tmp_path, critic):
+def test_two_ranks_train_as_one(ppo, train, train_cli, tmp_path, critic):
     """On ragged buffers, too: 3 prompts in steps of 2; a critic with an adapter of its own is fitted by all."""
     changes = {"max_samples": 3, "rollout_prompts": 3, "rollout_batch_size": 1, "per_device_train_batch_size": 1}
     changes |= {"reward": "teacher", "teacher": EXACT, "critic": critic}
     changes |= {"num_train_epochs": 2} if critic == "adapter" else {}
     changes |= {"optim": "sgd", "learning_rate": 0.05}  # Adam makes much of gradients that are all but 0
-    one = train_cli(ppo(gradient_accumulation_steps=2, **changes))
+    one = train(ppo(gradient_accumulation_steps=2, **changes))
     losses, weights = one.losses, one.weights
     two = train_cli(ppo(output_dir=str(tmp_path / "two"), **changes), ranks=2)
     assert two.losses == pytest.approx(losses, abs=1e-5)
@@ -181,11 +181,11 @@ def test_two_ranks_train_as_one(ppo, train_cli, tmp_path, critic):
 @pytest.mark.dist
 @pytest.mark.slow
 @pytest.mark.parametrize("critic", ["shared", "adapter"])
-def test_two_ranks_under_zero_2(ppo, train_cli, deepspeed_config, tmp_path, critic):
+def test_two_ranks_under_zero_2(ppo, train, train_cli, deepspeed_config, tmp_path, critic):
     """Optimizer and gradients dealt out: the curve of one rank, rollouts and critic included."""
     changes = {"rollout_batch_size": 1, "per_device_train_batch_size": 1, "num_train_epochs": 2, "critic": critic}
     changes |= {"reward": "teacher", "teacher": EXACT, "optim": "sgd", "learning_rate": 0.05}
-    one = train_cli(ppo(gradient_accumulation_steps=2, **changes))
+    one = train(ppo(gradient_accumulation_steps=2, **changes))
     losses, rewards = one.losses, one.logged("reward")
     two = train_cli(ppo(output_dir=str(tmp_path / "two"), deepspeed=deepspeed_config(2), **changes), 2)
     assert two.losses == pytest.approx(losses, abs=1e-4)

@@ -86,11 +86,11 @@ def test_published_command_line_on_real_photos(run_cli, tiny_models, ovip_folder
 
 @pytest.mark.slow
 @pytest.mark.dist
-def test_metrics_and_evaluation_of_two_ranks_are_those_of_one(settings, train_cli, tmp_path):
+def test_metrics_and_evaluation_of_two_ranks_are_those_of_one(settings, train, train_cli, tmp_path):
     """Seven rows in global batches of four; the second step is ragged."""
     common = {"max_samples": 7, "max_steps": None, "num_train_epochs": 2.0, "eval_dataset": "ovip_eval"}
     common |= {"eval_strategy": "epoch", "per_device_eval_batch_size": 5}
-    one = train_cli(settings(**common, output_dir=str(tmp_path / "one"), per_device_train_batch_size=4))
+    one = train(settings(**common, output_dir=str(tmp_path / "one"), per_device_train_batch_size=4))
     two = train_cli(
         settings(
             **common,

@@ -95,11 +95,11 @@ def test_answers_are_those_of_the_trained_model(settings, train, tasks, tmp_path
 
 
 @pytest.mark.dist
-def test_two_ranks_share_the_answers(settings, train_cli, tasks, tmp_path) -> None:
+def test_two_ranks_share_the_answers(settings, train, train_cli, tasks, tmp_path) -> None:
     common = {"max_steps": 2, "max_samples": 4, "per_device_train_batch_size": 1, "tree_forward": "dense"}
     alone = settings(**common, **tasks, gradient_accumulation_steps=2, output_dir=str(tmp_path / "alone"))
     shared = settings(**common, **tasks, output_dir=str(tmp_path / "shared"), ddp_timeout=180)
-    (one,), (two,) = (result.logged("eval_toy_accuracy") for result in (train_cli(alone), train_cli(shared, ranks=2)))
+    (one,), (two,) = (result.logged("eval_toy_accuracy") for result in (train(alone), train_cli(shared, ranks=2)))
     assert one == two
     texts = [(folder_of(item, 2) / "predictions.jsonl").read_text() for item in (alone, shared)]
     assert texts[0] == texts[1]

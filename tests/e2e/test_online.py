@@ -337,11 +337,11 @@ def test_the_published_command(online, run_cli, tmp_path, ranks):
 
 @pytest.mark.dist
 @pytest.mark.slow
-def test_two_ranks_train_as_one(online, train_cli, deepspeed_config, tmp_path):
+def test_two_ranks_train_as_one(online, train, train_cli, deepspeed_config, tmp_path):
     """With DDP, and with optimizer and gradients dealt out."""
     changes = {"optim": "sgd", "learning_rate": 0.05}
     env = {"PYTHONPATH": str(HERE)}
-    one = train_cli(online(gradient_accumulation_steps=2, **changes), env=env)
+    one = train(online(gradient_accumulation_steps=2, **changes))
     for name, layout in (("ddp", {}), ("zero", {"deepspeed": deepspeed_config(2)})):
         two = train_cli(online(output_dir=str(tmp_path / name), **layout, **changes), ranks=2, env=env)
         assert two.losses == pytest.approx(one.losses, abs=1e-5)

@@ -59,11 +59,11 @@ BY_STAGE = {"orm": tuple(LAYOUTS), **dict.fromkeys(("svco-textref", "sherlock_dp
 @pytest.mark.trajectory
 @pytest.mark.parametrize("stage_name", STAGES)
 def test_ranks_micro_batches_and_packing_change_nothing(
-    settings, train_cli, environment, recorded, stage_name, tmp_path
+    settings, train, train_cli, environment, recorded, stage_name, tmp_path
 ):
     stage = STAGES[stage_name]
     alone = {**stage, **COMMON, "tree_forward": "dense", "per_device_train_batch_size": 4}
-    whole = train_cli(settings(**alone, output_dir=str(tmp_path / "whole")))
+    whole = train(settings(**alone, output_dir=str(tmp_path / "whole")))
     assert len(whole.losses) == 4
     recorded(stage_name, whole, "rewards/margins", "rewards/accuracies")
     for place, name in enumerate(BY_STAGE[stage_name]):
@@ -71,7 +71,7 @@ def test_ranks_micro_batches_and_packing_change_nothing(
         changes = dict(changes)
         env = environment(changes)
         arguments = settings(**{**stage, **COMMON, **changes}, output_dir=str(tmp_path / str(place)))
-        found = train_cli(arguments, ranks, env=env)
+        found = train(arguments) if name == "accumulation" else train_cli(arguments, ranks, env=env)
         assert found.losses == pytest.approx(whole.losses, abs=1e-4), name
         for metric in ("rewards/margins", "rewards/accuracies"):
             assert found.logged(metric) == pytest.approx(whole.logged(metric), abs=2e-3), (name, metric)
@@ -83,10 +83,10 @@ CACHED = [("two ranks", "lora"), ("two ranks", "full"), ("ZeRO-2, two ranks", "f
 
 @pytest.mark.parametrize(("layout", "finetuning_type"), CACHED)
 def test_cached_reference_log_probs_change_nothing(
-    settings, train_cli, environment, layout, finetuning_type, tmp_path
+    settings, train, train_cli, environment, layout, finetuning_type, tmp_path
 ):
     base = {**STAGES["orm"], **COMMON, "finetuning_type": finetuning_type, "learning_rate": 2e-4}
-    whole = train_cli(settings(**base, output_dir=str(tmp_path / "whole"), per_device_train_batch_size=4))
+    whole = train(settings(**base, output_dir=str(tmp_path / "whole"), per_device_train_batch_size=4))
     ranks, changes = LAYOUTS[layout]
     changes = dict(changes)
     env = environment(changes)
