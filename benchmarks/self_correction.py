@@ -67,6 +67,8 @@ REPORT = Report(
         "direct − SFT",
         "corrected − SFT",
         "corrected − round before",
+        "direct − whole method",
+        "corrected − whole method",
     ),
     left=3,
 )
@@ -92,12 +94,13 @@ def main() -> None:
             seed.run(variant, changes, given.set, shared=OFFLINE)
 
     for_each_seed(given, run)
-    rows = [row for variant in VARIANTS for row in collect(finished(given.work, variant), variant)]
+    whole = finished(given.work, VARIANTS[0])
+    rows = [row for variant in VARIANTS for row in collect(finished(given.work, variant), variant, whole)]
     REPORT.write(given.out, rows, cells)
 
 
-def collect(runs: Mapping[int, Path], variant: Variant) -> list[dict[str, Any]]:
-    """Accuracies, gains and flips of a variant's rounds."""
+def collect(runs: Mapping[int, Path], variant: Variant, whole: Mapping[int, Path]) -> list[dict[str, Any]]:
+    """Accuracies, gains and flips of a variant's rounds; `whole` are the whole method's runs, by seed."""
     if not runs:
         return []
     folders = list(runs.values())
@@ -107,11 +110,12 @@ def collect(runs: Mapping[int, Path], variant: Variant) -> list[dict[str, Any]]:
         "seeds": list(runs),
         "verifier": read_json(folders[0] / "run.json")["verifier"],
     }
-    return [{**facts, **_round(folders, number)} for number in numbers]
+    others = [] if variant.main or runs.keys() - whole.keys() else [whole[seed] for seed in runs]
+    return [{**facts, **_round(folders, number, others)} for number in numbers]
 
 
-def _round(runs: Sequence[Path], number: int) -> dict[str, Any]:
-    """What a round reaches: direct and corrected, against the SFT round, the round before, and itself uncorrected."""
+def _round(runs: Sequence[Path], number: int, whole: Sequence[Path]) -> dict[str, Any]:
+    """What a round reaches: direct and corrected, against SFT, the round before, itself uncorrected, and `whole`."""
     last = f"test_correct{read_json(runs[0] / 'run.json')['evaluate']['turns']}"
     direct = [outcomes(run, number) for run in runs]
     corrected = [outcomes(run, number, last) for run in runs]
@@ -120,6 +124,9 @@ def _round(runs: Sequence[Path], number: int) -> dict[str, Any]:
         if number > SFT:
             gains[f"direct {name}"] = gain([outcomes(run, other) for run in runs], direct)
             gains[f"corrected {name}"] = gain([outcomes(run, other, last) for run in runs], corrected)
+    if whole:
+        gains["direct over the whole method"] = gain([outcomes(run, number) for run in whole], direct)
+        gains["corrected over the whole method"] = gain([outcomes(run, number, last) for run in whole], corrected)
     return {
         "round": number,
         "name": round_name(number),
@@ -158,6 +165,8 @@ def cells(row: Mapping[str, Any]) -> list[str]:
         signed(gains.get("direct over SFT")),
         signed(gains.get("corrected over SFT")),
         signed(gains.get("corrected over the round before")),
+        signed(gains.get("direct over the whole method")),
+        signed(gains.get("corrected over the whole method")),
     ]
 
 

@@ -14,7 +14,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
-from machine import describe_machine
+from machine import describe_commit, describe_machine
 
 from llamafactory_mmself.evaluate.stats import bootstrap_gains, mean_over_seeds
 from llamafactory_mmself.files import read_json, read_jsonl, write_json, write_text
@@ -224,6 +224,7 @@ class Report:
             "date": str(date.today()),
             "script": f"benchmarks/{self.script}.py",
             "machine": describe_machine(),
+            "commit": describe_commit(),
             "questions": rows[0]["questions"],
             "rows": list(rows),
         }
