@@ -14,7 +14,7 @@ from typing import Any
 
 from PIL import Image, UnidentifiedImageError
 
-from ..data.encode import RowEncoder
+from ..data.encode import NOT_ENCODABLE, RowEncoder
 from ..data.questions import IMAGE
 from ..data.rows import PreferenceRow
 from ..data.turns import Turn
@@ -59,7 +59,7 @@ class PromptEncoder:
         """
         try:
             ids = self.rows.prompt(_as_row(request), request.images)
-        except (ValueError, OSError, SyntaxError) as error:
+        except NOT_ENCODABLE as error:
             raise EngineError(f"Request {request.id!r} cannot be encoded: {error}") from error
         return EncodedPrompt((*ids, *self._prefix_ids(request.prefix)), request.images)
 
@@ -160,7 +160,7 @@ def _inspect(path: str, request: str) -> ImageFact:
         raise EngineError(
             f"Request {request!r}: image {path} cannot be read (it is no image). Repair or replace it."
         ) from error
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+    except NOT_ENCODABLE as error:
         raise EngineError(
             f"Request {request!r}: image {path} cannot be read ({error}). Repair or replace it."
         ) from error

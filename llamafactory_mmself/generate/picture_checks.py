@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from PIL import Image
 
+from ..data.encode import NOT_ENCODABLE
 from .services import CheckItem, NegativeCheck
 
 
@@ -84,7 +85,7 @@ class PictureFilter:
             return NegativeCheck(True, "", {})
         try:
             real = _pixels(item.pair.images[0])
-        except (OSError, SyntaxError, ValueError, Image.DecompressionBombError):
+        except NOT_ENCODABLE:
             return NegativeCheck(False, UNREADABLE_REASON, {})
         figures = {
             "difference": round(float(np.abs(painted - real).mean()), 4),

@@ -24,6 +24,7 @@ BY_PRODUCTS = frozenset(
         "train_results.json",
         "eval_results.json",
         "README.md",
+        "teacher.jsonl",
     }
 )
 BY_PRODUCT_SUFFIXES = frozenset({".log", ".md", ".lock"})

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from PIL import Image
 
+from ..data.encode import NOT_ENCODABLE
 from ..files import unwritten
 from .records import RecipeError
 
@@ -37,7 +38,7 @@ def disturb(picture: Path, out: Path, strength: float, seed: int, *, replace: bo
     try:
         with Image.open(picture) as image:
             pixels: Pixels = np.asarray(image.convert("RGB"))
-    except (OSError, SyntaxError, ValueError) as error:
+    except NOT_ENCODABLE as error:
         raise RecipeError(f"Picture {picture} cannot be opened: {error}") from error
     dice = np.random.default_rng(seed)
     if replace:

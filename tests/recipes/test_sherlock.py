@@ -88,6 +88,15 @@ def test_random_pixels_take_the_place_of_a_picture(tmp_path) -> None:
     assert pixels.shape == (48, 32, 3) and abs(pixels.mean() - 127.5) < 5
 
 
+def test_a_picture_that_cannot_be_disturbed_is_named(tmp_path, monkeypatch):
+    Image.new("RGB", (64, 64)).save(tmp_path / "huge.png")
+    (tmp_path / "text.png").write_text("no picture")
+    monkeypatch.setattr(Image, "MAX_IMAGE_PIXELS", 100)
+    for name in ("huge.png", "text.png", "gone.png"):
+        with pytest.raises(RecipeError, match=name):
+            disturb(tmp_path / name, tmp_path / "out.png", 0.2, seed=1)
+
+
 @pytest.mark.parametrize("preset", PRESETS)
 def test_a_preset_draws_what_its_source_draws(preset) -> None:
     options = SherlockOptions(preset=preset)

@@ -13,7 +13,7 @@ from llamafactory_mmself.data.questions import Question
 from llamafactory_mmself.generate.client import Refused
 from llamafactory_mmself.generate.teacher import Lesson, Scored
 from llamafactory_mmself.generate.types import EngineError
-from llamafactory_mmself.stages.ares_ppo import collector
+from llamafactory_mmself.stages.ares_ppo import collector, rewards
 from llamafactory_mmself.stages.ares_ppo.advantages import with_advantages
 from llamafactory_mmself.stages.ares_ppo.alarms import alarms, figures
 from llamafactory_mmself.stages.ares_ppo.arguments import AresPPOArguments
@@ -249,3 +249,10 @@ def test_a_guard_ends_the_passes():
         batches += 1
         loader.place.stopped = True
     assert (batches, fills) == (4, [0, 1])
+
+
+def test_a_remote_teachers_answers_are_kept_in_the_run_unless_it_says_where(tmp_path, monkeypatch):
+    kept = []
+    monkeypatch.setattr(rewards, "load_teacher", lambda spec, answers: kept.append((spec, answers)))
+    rewards.make_source(AresPPOArguments(teacher="teacher.yaml"), tmp_path)
+    assert kept == [("teacher.yaml", tmp_path / "teacher.jsonl")]

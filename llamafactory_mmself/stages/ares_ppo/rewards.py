@@ -11,6 +11,7 @@ import math
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from ... import verify
@@ -20,6 +21,9 @@ from ...verify.sentences import Span, sentences, token_ends, without_answer
 from ..base import SettingError
 from .arguments import AresPPOArguments
 from .rollouts import Response
+
+
+ANSWERS = "teacher.jsonl"  # in the run's folder
 
 
 @dataclass(frozen=True)
@@ -68,8 +72,12 @@ class Source(Protocol):
         ...
 
 
-def make_source(args: AresPPOArguments) -> Source:
+def make_source(args: AresPPOArguments, folder: Path) -> Source:
     """The source that the run's arguments name.
+
+    Args:
+        args: of the stage.
+        folder: the run's; a remote teacher's answers are kept there if it does not say where.
 
     Raises:
         TeacherError, VerifyError: it is not there.
@@ -80,7 +88,7 @@ def make_source(args: AresPPOArguments) -> Source:
         return Custom(args.reward, load_symbol(args.reward, "reward"))
     assert args.teacher is not None
     outcome = Outcome(args.verifier) if args.outcome_coef else None
-    return Taught(load_teacher(args.teacher), args, outcome)
+    return Taught(load_teacher(args.teacher, folder / ANSWERS), args, outcome)
 
 
 class Taught:

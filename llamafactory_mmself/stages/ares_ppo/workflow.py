@@ -43,7 +43,7 @@ def run_ares_ppo(stage: AresPPOStage, run: RunArguments, callbacks: list[Any]) -
     texts = load_texts(stage, run)
     check_reference(stage, run)
     asked = load_asked(run, texts.prompts)
-    source = make_source(args)
+    source = make_source(args, Path(run.training.output_dir))
     parts = load_parts(stage, run, texts)
     reference_model = load_reference(stage, run, parts.model)
     if args.advantage == "gae":
