@@ -19,16 +19,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = list(sys.argv[1:] if argv is None else argv)
     if arguments[:1] == ["train"]:
         return train.run(arguments[1:])
+    resumes = True
     with Stops() as stops:
         try:
             options = make_parser().parse_args(arguments)
+            resumes = options.resumes
             status: int = options.run(options)
         except (ValueError, OSError) as error:
             print(f"mmself: error: {told(error)}", file=sys.stderr)
             return 2
         except KeyboardInterrupt:
-            kept = "What is finished is kept: run the same command again to go on."
-            print(f"mmself: stopped by {stops.number.name}. {kept}", file=sys.stderr)
+            kept = " What is finished is kept: run the same command again to go on." if resumes else ""
+            print(f"mmself: stopped by {stops.number.name}.{kept}", file=sys.stderr)
             return 128 + stops.number
     return status
 
@@ -56,6 +58,7 @@ def make_parser() -> argparse.ArgumentParser:
     parser = Parser(
         prog="mmself", description="Multimodal self-improvement stages for LLaMA-Factory: commands around training."
     )
+    parser.set_defaults(resumes=True)  # whether a stopped command is told to be run again
     parser.add_argument("--version", action="version", version=f"llamafactory-mmself {__version__}")
     add_commands(parser.add_subparsers(title="commands", required=True, metavar="COMMAND"))
     return parser

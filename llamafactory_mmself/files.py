@@ -6,15 +6,20 @@ from __future__ import annotations
 import errno
 import fcntl
 import hashlib
+import io
 import json
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 TORN = ".torn"  # suffix of a file that is being written; see `scratch_of`
-_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class FileError(ValueError):
@@ -22,7 +27,7 @@ class FileError(ValueError):
 
 
 def disk_is_full(error: BaseException) -> bool:
-    """Whether a file found no room: the disk is full, a quota is used up, or a limit is reached."""
+    """Whether a file found no room: the disk is full, or a quota is used up."""
     return isinstance(error, OSError) and error.errno in _FULL
 
 
@@ -90,6 +95,19 @@ def _is_at(path: Path, file: BinaryIO) -> bool:
         return os.path.samestat(os.fstat(file.fileno()), path.stat())
     except FileNotFoundError:
         return False
+
+
+def write_picture(path: Path, picture: Image, **options: Any) -> None:
+    """Writes a picture of Pillow, in the format of the file's suffix; see `write_bytes`.
+
+    Args:
+        path: the file.
+        picture: what is shown.
+        **options: of Pillow's `save`.
+    """
+    buffer = io.BytesIO()
+    picture.save(buffer, path.suffix.removeprefix(".").upper(), **options)
+    write_bytes(path, buffer.getvalue())
 
 
 def write_text(path: Path, text: str) -> None:

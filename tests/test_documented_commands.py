@@ -1,5 +1,5 @@
 # SPDX-License-Identifier: Apache-2.0
-"""Every command in the README and the docs is run, or it is said why not."""
+"""Every command in the README and the docs is run, read by its own parser, or listed with a reason."""
 
 import argparse
 import os
@@ -212,7 +212,7 @@ def llamafactory(arguments: Sequence[str]) -> None:
 
 
 @pytest.fixture
-def workplace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
+def checkout(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     """A folder with the shipped examples and data, where commands that train do so in this process."""
     import torch
 
@@ -274,10 +274,10 @@ def run_training(command: Command, words: Sequence[str], capsys: pytest.CaptureF
 @pytest.mark.parametrize(
     "page", sorted({command.page for kind in ("mmself", "training") for command in of_kind(kind)})
 )
-def test_a_page_from_top_to_bottom(page, workplace, tiny_models, serve, capsys) -> None:
+def test_a_page_from_top_to_bottom(page, checkout, tiny_models, serve, capsys) -> None:
     address = serve(answer).base
     for make in STAND_INS.get(page, ()):
-        make(Place(workplace, tiny_models, address))
+        make(Place(checkout, tiny_models, address))
     before: list[Command] = []
     for command in commands_of(page):
         words = [word.replace(ADDRESS, address) for word in smaller(command, spelt_out(command, before))]

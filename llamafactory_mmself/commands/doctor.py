@@ -12,7 +12,7 @@ def add(commands: Any) -> None:
     """Adds the command to argparse's subparsers."""
     doctor = commands.add_parser("doctor", help="what is active, which symbols are replaced and why, what is broken")
     doctor.add_argument("--json", action="store_true", help="print JSON")
-    doctor.set_defaults(run=_run)
+    doctor.set_defaults(run=_run, resumes=False)
 
 
 def _run(options: argparse.Namespace) -> int:

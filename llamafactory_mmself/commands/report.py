@@ -47,7 +47,7 @@ def add(commands: Any) -> None:
     )
     report.add_argument("--draws", type=int, help="bootstrap samples of the comparison (default: 1000)")
     report.add_argument("--seed", type=int, help="seed of the bootstrap (default: 0)")
-    report.set_defaults(run=_run)
+    report.set_defaults(run=_run, resumes=False)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -56,7 +56,7 @@ def _add_judge(parser: argparse.ArgumentParser) -> None:
     _add_common(parser, 8002, 256)
     add_model(parser.add_argument_group("who answers"), ("hf", "vllm", "toy"))
     parser.add_argument("--max_tokens", type=int, default=1024, help="of an answer (default: 1024)")
-    parser.set_defaults(run=_judge)
+    parser.set_defaults(run=_judge, resumes=False)
 
 
 def _add_painter(parser: argparse.ArgumentParser) -> None:
@@ -74,7 +74,7 @@ def _add_painter(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--size", help="of a picture, 384 or 512x384 (default: 384; 56 for toy)")
     group.add_argument("--steps", type=int, default=40, help="of the diffusion (default: 40)")
     group.add_argument("--guidance", type=float, default=7.5, help="its scale (default: 7.5)")
-    parser.set_defaults(run=_painter)
+    parser.set_defaults(run=_painter, resumes=False)
 
 
 def _judge(arguments: argparse.Namespace) -> int:

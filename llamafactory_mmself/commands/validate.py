@@ -19,7 +19,7 @@ def add(commands: Any) -> None:
     validate.add_argument("--media_dir", default=None, help="folder that picture paths start from (default: the same)")
     validate.add_argument("--no_media", action="store_true", help="do not open the pictures")
     validate.add_argument("--json", action="store_true", help="print JSON")
-    validate.set_defaults(run=_run)
+    validate.set_defaults(run=_run, resumes=False)
 
 
 def _run(options: argparse.Namespace) -> int:

@@ -10,9 +10,7 @@ from typing import Any
 
 from .read import RowReader
 from .schema import DEFAULT_TAGS, DatasetSchema
-
-
-_NONE = "\uffffnone"  # key and text of rejected answers; it has a noncharacter, so no answer is the same
+from .values import ABSENT
 
 
 class SupervisedReader(RowReader):
@@ -29,7 +27,7 @@ class SupervisedReader(RowReader):
 
     def __init__(self, schema: DatasetSchema, dataset_dir: Path, media_dir: Path) -> None:
         answer = schema.key("response") if schema.formatting == "alpaca" else f"{schema.key('messages')}[-1]"
-        columns = {**schema.columns, "chosen": answer, "rejected": _NONE}
+        columns = {**schema.columns, "chosen": answer, "rejected": ABSENT}
         super().__init__(replace(schema, ranking=True, columns=columns), dataset_dir, media_dir)
 
     def _located(self) -> Iterator[tuple[str, int, Any]]:
@@ -38,12 +36,12 @@ class SupervisedReader(RowReader):
 
     def _paired(self, raw: Mapping[str, Any]) -> dict[str, Any]:
         if self.schema.formatting == "alpaca":
-            return {**raw, _NONE: _NONE}
+            return {**raw, ABSENT: ABSENT}
         messages, answer = self.schema.key("messages"), self.schema.key("chosen")
         turns = raw.get(messages)
         role, content = (self.schema.tags.get(tag, DEFAULT_TAGS[tag]) for tag in ("role_tag", "content_tag"))
         speaker = self.schema.tags.get("assistant_tag", DEFAULT_TAGS["assistant_tag"])
-        row = {**raw, _NONE: {role: speaker, content: _NONE}}
+        row = {**raw, ABSENT: {role: speaker, content: ABSENT}}
         if isinstance(turns, list) and turns:
             row |= {messages: turns[:-1], answer: turns[-1]}
         return row

@@ -12,6 +12,10 @@ from .schema import DatasetSchema, kind
 from .terminal import quote
 
 
+#: Key and text of an answer that a row does not have; it has a noncharacter, so that no answer is the same.
+ABSENT = "\uffffnone"
+
+
 def read_text(value: Any, field: str, log: FaultLog) -> str | None:
     """Returns `value` unchanged if it is text that can be stored as UTF-8; else logs why not and returns None."""
     if not isinstance(value, str):
@@ -33,7 +37,7 @@ def missing(raw: Mapping[str, Any], key: str, log: FaultLog, fix: str) -> None:
     if key in raw:
         log.error(key, "missing-field", f"`{key}` is null.", fix)
         return
-    keys = ", ".join(f"`{quote(str(name), 24)}`" for name in list(raw)[:12])
+    keys = ", ".join(f"`{quote(str(name), 24)}`" for name in [name for name in raw if name != ABSENT][:12])
     message = f"The row has no `{key}`." + (f" It has {keys}." if keys else " It is empty.")
     log.error(key, "missing-field", message, fix)
 

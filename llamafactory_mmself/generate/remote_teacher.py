@@ -48,10 +48,15 @@ class _Asked:
 
 @dataclass(frozen=True)
 class _Silence:
-    """A lesson that nobody has answered: why, and the reply that was to be repaired."""
+    """A lesson that nobody has answered: why, the reply that was to be repaired, and whether it was asked at all."""
 
     reason: str
     reply: str | None
+    asked: bool
+
+
+class _NotAsked(Lost):
+    """Nothing is asked any more: the last requests met silence."""
 
 
 class RemoteTeacher:
@@ -146,11 +151,12 @@ class RemoteTeacher:
                 return {place: task.result() for place, task in tasks.items()}
 
             found = await every(range(len(lessons)))
-            lost = [place for place, item in found.items() if isinstance(item, _Silence)]
-            if lost and await connection.alive(_ALIVE):
+            if (lost := _silent(found)) and await connection.alive(_ALIVE):
                 found |= await every(lost)
-            else:
-                self._counts["unanswered"] += len(lost)
+                lost = _silent(found)
+            if lost:  # away, or too busy to answer: what was asked twice in vain would be again
+                away = not await connection.alive(_ALIVE)
+                self._counts["unanswered"] += sum(away or not item.asked for item in lost.values())
         return [
             failed(self._fail(kind, lessons[place], item.reason, item.reply)) if isinstance(item, _Silence) else item
             for place, item in found.items()
@@ -185,7 +191,7 @@ class RemoteTeacher:
             except FileError:  # what is paid for could not be kept
                 raise
             except Lost as error:
-                return _Silence(f"{_SILENT}: {error}", reply)
+                return _Silence(f"{_SILENT}: {error}", reply, not isinstance(error, _NotAsked))
             except ValueError as error:  # no money
                 reason = str(error)
                 break
@@ -202,7 +208,7 @@ class RemoteTeacher:
         if self.config.budget is not None and self._spent >= self.config.budget:
             raise ValueError("budget: nothing is asked any more")
         if self.config.patience and self._silent >= self.config.patience:
-            raise Lost("the teacher has not answered the last requests")
+            raise _NotAsked("the teacher has not answered the last requests")
         answer = await self._sent(connection, kind, turns, images)
         text, cut, prompt_tokens, answer_tokens = answer_of(self.config.api, answer)
         self._answered, self._silent = True, 0
@@ -275,6 +281,10 @@ class RemoteTeacher:
             row = {"kind": kind, "id": lesson.id, "question": lesson.question.id, "reason": reason, "reply": reply}
             append_jsonl(Path(self.config.failures), [row])
         return reason
+
+
+def _silent(found: Mapping[int, Any]) -> dict[int, _Silence]:
+    return {place: item for place, item in found.items() if isinstance(item, _Silence)}
 
 
 def _complaint(problem: str, kind: Kind) -> str:

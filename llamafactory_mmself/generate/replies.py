@@ -22,6 +22,7 @@ FINAL = "final_rationale"
 ORIGINAL = "original_rationale"
 
 _ITEM = frozenset({"index", "score"})
+_LINE_END = re.compile(r"\\n(?![a-z])")  # as JSON writes it; \nabla is none
 _SPANS = re.compile(r"\{.*?\}", re.DOTALL)
 _NUMBER = re.compile(r"[-+]?(?:\d+(?:\.\d*)?|\.\d+)(?:[eE][-+]?\d+)?")
 
@@ -223,18 +224,18 @@ def _line_field(reply: str) -> str | None:
 
     Also that of JSON with quotes that are not escaped; None if its text has no end.
     """
-    match = re.search(rf"[\"']?{FINAL}[\"']?\s*:\s*", reply)
+    match = re.search(rf"([\"']?){FINAL}[\"']?\s*:\s*", reply)
     if match is None:
         return None
     rest = reply[match.end() :]
     if "}" in rest:
         rest = rest[: rest.rfind("}")] if not rest.startswith("{") else rest[1 : _closing(rest)]
     rest = rest.strip().strip("`").strip().strip(",")
-    if not rest.startswith('"'):
+    if match[1] != '"' or not rest.startswith('"'):
         return rest.strip("\"'")
     if len(rest) < 2 or not rest.endswith('"'):
         return None
-    return rest[1:-1].replace("\\n", "\n").replace('\\"', '"')
+    return _LINE_END.sub("\n", rest[1:-1]).replace('\\"', '"')
 
 
 def _closing(text: str) -> int:

@@ -42,7 +42,7 @@ class TeacherConfig:
         repair: ask once more about a reply that cannot be read.
         patience: failures in a row, without an answer, after which the rest is not asked any more.
         cache: JSONL file of answers; nothing is asked twice. None: beside what a command or a loop makes of them; in
-            memory in training.
+            training, in `output_dir`.
         failures: JSONL file of lessons that failed, with reason and reply.
         input_price: price of a million tokens of prompts.
         output_price: price of a million tokens of answers.

@@ -56,10 +56,8 @@ def run_loop(
         if restart_from is not None:
             runner.restart(restart_from)
         write_json(folder / "run.json", recipe_values(recipe))
-        try:
+        with sampler:
             runner.run(say)
-        finally:
-            sampler.close()
         say(write_report(folder))
 
 

@@ -9,6 +9,7 @@ import threading
 import time
 import traceback
 from collections.abc import Callable
+from contextlib import suppress
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
@@ -30,13 +31,13 @@ class Sampler:
     def __init__(self) -> None:
         self._config: EngineConfig | None = None
         self._run: Callable[[SampleJob], Path] | None = None
-        self._close: Callable[[], None] | None = None
+        self._close: Callable[[bool], None] | None = None
 
     def __enter__(self) -> Sampler:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self.close()
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        self.close(now=kind is not None)
 
     def run(self, job: SampleJob, config: EngineConfig) -> Path:
         """Samples a job; returns the finished file."""
@@ -48,10 +49,14 @@ class Sampler:
             self._run, self._close = _isolated(config) if _uses_gpu(config) else _local(config)
         return self._run(job)
 
-    def close(self) -> None:
-        """Frees the engine; the next job loads one again."""
+    def close(self, *, now: bool = False) -> None:
+        """Frees the engine; the next job loads one again.
+
+        Args:
+            now: do not wait for a job that is at work.
+        """
         if self._close is not None:
-            self._close()
+            self._close(now)
         self._config = self._run = self._close = None
 
 
@@ -63,14 +68,14 @@ def _uses_gpu(config: EngineConfig) -> bool:
     return torch.cuda.device_count() > 0
 
 
-def _local(config: EngineConfig) -> tuple[Callable[[SampleJob], Path], Callable[[], None]]:
+def _local(config: EngineConfig) -> tuple[Callable[[SampleJob], Path], Callable[[bool], None]]:
     if config.workers > 1 or config.ray:  # the job starts processes of its own
-        return (lambda job: run_job(job, config)), (lambda: None)
+        return (lambda job: run_job(job, config)), (lambda now: None)
     engine: Engine = build_engine(config)
-    return (lambda job: run_job(job, config, engine=engine)), engine.close
+    return (lambda job: run_job(job, config, engine=engine)), (lambda now: engine.close())
 
 
-def _isolated(config: EngineConfig) -> tuple[Callable[[SampleJob], Path], Callable[[], None]]:
+def _isolated(config: EngineConfig) -> tuple[Callable[[SampleJob], Path], Callable[[bool], None]]:
     context = multiprocessing.get_context("spawn")
     ours, theirs = context.Pipe()
     process = context.Process(target=_serve, args=(theirs, config, os.getpid()))
@@ -93,18 +98,23 @@ def _isolated(config: EngineConfig) -> tuple[Callable[[SampleJob], Path], Callab
             raise LoopError(f"Sampling failed:\n{value}")
         return Path(value)
 
-    def close() -> None:
-        if process.is_alive():
-            ours.send(None)
-        process.join(30)
-        if process.is_alive():
-            process.kill()
+    def close(now: bool) -> None:
+        try:
+            if now:
+                process.terminate()
+            with suppress(BrokenPipeError):  # it has ended by itself
+                ours.send(None)
+            process.join(5 if now else 30)
+        finally:
+            if process.is_alive():
+                process.kill()
 
     return run, close
 
 
 def _serve(pipe: Connection, config: EngineConfig, parent: int) -> None:
-    """The loop of the sampling process: jobs in, paths or errors out, None to end."""
+    """The loop of the sampling process: jobs in, paths or errors out, None to end. What it prints goes to stderr."""
+    os.dup2(2, 1)  # standard output is for what a command has to say
     threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
     run: Any = None
     close: Any = None
@@ -126,7 +136,7 @@ def _serve(pipe: Connection, config: EngineConfig, parent: int) -> None:
         except Exception:
             pipe.send(("error", traceback.format_exc()))
     if close is not None:
-        close()
+        close(False)
 
 
 def _end_with(parent: int) -> None:

@@ -10,7 +10,7 @@ import numpy.typing as npt
 from PIL import Image
 
 from ..data.encode import NOT_ENCODABLE
-from ..files import unwritten
+from ..files import write_picture
 from .records import RecipeError
 
 
@@ -45,8 +45,4 @@ def disturb(picture: Path, out: Path, strength: float, seed: int, *, replace: bo
         changed: Pixels = dice.integers(0, 256, pixels.shape, dtype=np.uint8)
     else:
         changed = add_noise(pixels, dice.normal(0.0, 255 * strength, pixels.shape))
-    try:
-        out.parent.mkdir(parents=True, exist_ok=True)
-        Image.fromarray(changed).save(out)
-    except OSError as error:
-        raise unwritten(out, error, "Nothing else was changed.") from error
+    write_picture(out, Image.fromarray(changed))

@@ -16,7 +16,7 @@ from typing import Any
 
 from ..data.questions import QUESTION_COLUMNS, read_questions, write_questions
 from ..data.questions import Question as Row
-from ..files import unwritten, write_json
+from ..files import write_json, write_picture
 from ..prompts import load_prompt
 from .choices import random_question, scene_of
 from .errors import ToyWorldError
@@ -160,8 +160,4 @@ def _draw(rows: list[Row], size: int) -> None:
 
     for row in tqdm(rows, desc="pictures", unit="", disable=None, leave=False):
         path = Path(row.images[0])
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            draw(Scene.parse(row.extra["scene"]), size, lit=True).save(path, optimize=True)
-        except OSError as error:
-            raise unwritten(path, error, "Nothing else was changed.") from error
+        write_picture(path, draw(Scene.parse(row.extra["scene"]), size, lit=True), optimize=True)

@@ -98,6 +98,8 @@ def test_supervised_rows_of_alpaca(check):
     entry = {"ranking": False, "formatting": "alpaca", "columns": {"prompt": "instruction", "response": "output"}}
     report = check([{"instruction": "What?", "output": "Red."}, {"instruction": "What?", "output": ""}], entry=entry)
     assert (report.good, codes(report), report.faults[0].field) == (1, ["empty-answer"], "output")
+    (fault,) = check([{"instruction": "What?", "input": "Which?"}], entry=entry).faults
+    assert fault.message == "The row has no `output`. It has `instruction`, `input`."
 
 
 def test_an_unknown_requirement_is_refused(check):

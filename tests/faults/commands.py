@@ -151,7 +151,7 @@ def _services(folder: Path, base: str) -> None:
         for n in range(4)
     ]
     write_json(folder / "ovip.json", rows)
-    times = {"api_base": base, "concurrency": 2, "timeout": 1, "dead_after": 1, "retries": 4}
+    times = {"api_base": base, "concurrency": 2, "timeout": 3, "dead_after": 3, "retries": 4}
     sections = {name: {**times, "api_model": name} for name in ("judge", "describer", "painter")}
     write_json(folder / "services.yaml", {**sections, "checks": {"attempts": 1}, "cache": "out/cache"})
 

@@ -27,9 +27,10 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
-from llamafactory_mmself.cli import main
+from llamafactory_mmself import cli
 from llamafactory_mmself.files import TORN, digest
 from llamafactory_mmself.generate.cache import AnswerCache
+from llamafactory_mmself.stopping import Stops
 from tests.faults import stubs
 from tests.generate.fake_server import Answer, FakeServer, Reply
 
@@ -115,8 +116,17 @@ def _work(pipe: Any, argv: list[str], folder: Path) -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
     sys.argv = ["mmself", *argv]
     stubs.install()
-    os.write(1, b".")
-    sys.exit(main(argv))
+    cli.Stops = _Announced
+    sys.exit(cli.main(argv))
+
+
+class _Announced(Stops):
+    """Tells the harness as soon as signals are taken in order."""
+
+    def __enter__(self) -> Stops:
+        super().__enter__()
+        os.write(1, b".")
+        return self
 
 
 class _Endpoint(FakeServer):
@@ -149,6 +159,7 @@ class Service:
 
     Attributes:
         answered: how often each request was answered, by a digest of its body.
+        gate: open, or all requests but the first wait for it.
 
     Args:
         script: what it answers.
@@ -156,6 +167,8 @@ class Service:
 
     def __init__(self, script: Script) -> None:
         self.answered: Counter[str] = Counter()
+        self.gate = threading.Event()
+        self.gate.set()
         self._script = script
         self._progress = threading.Condition()
         self._server = _Endpoint(self._answer)
@@ -189,6 +202,8 @@ class Service:
         if not body:  # somebody asks whether it is alive
             return Reply({"data": []})
         reply = self._script(body)
+        if self.total:
+            self.gate.wait(PATIENCE)
         with self._progress:
             self.answered[key_of(body)] += 1
             self._progress.notify_all()

@@ -3,6 +3,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import ssl
 import sys
@@ -35,9 +36,11 @@ def install() -> None:
     """Puts the stubs in place; for a process that does nothing else."""
     import matplotlib.figure
 
+    from llamafactory_mmself import files
     from llamafactory_mmself.generate import breaker, client, jobs
     from llamafactory_mmself.loop import method, methods, run, training
 
+    files._FULL = frozenset({errno.EFBIG})  # a limit of file sizes stands for a full disk
     client.FIRST_PAUSE = 0.05
     breaker.FIRST_REST = 0.1
     training._POLL = 0.02
@@ -86,5 +89,8 @@ class ServedSampler:
         served = EngineConfig(name="openai", api_base=config.api_base, api_model=policy_of(config))
         return run_job(job, config, engine=OpenAIEngine(served), progress=False)
 
-    def close(self) -> None:
+    def __enter__(self) -> Any:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Nothing to free."""

@@ -172,6 +172,8 @@ def test_a_fault_costs_what_was_under_way_and_nothing_else(command, fault, bench
 def test_a_stopped_command_as_a_user_starts_it(number, bench) -> None:
     """Not as a fork: with the interpreter's own start and end."""
     scene = bench(COMMANDS[0])
+    scene.clear()
+    scene.service.gate.clear()  # it is amid its work for as long as it takes
     line = [sys.executable, "-m", "llamafactory_mmself", *scene.line]
     before = signal.signal(number, signal.SIG_DFL)  # a runner in the background may have it ignored
     try:
@@ -182,6 +184,7 @@ def test_a_stopped_command_as_a_user_starts_it(number, bench) -> None:
     while not scene.service.total and time.monotonic() < deadline:
         time.sleep(0.005)
     process.send_signal(number)
+    scene.service.gate.set()
     said = process.communicate(timeout=PATIENCE)[1]
     assert process.returncode == 128 + number, said
     assert_told(said, f"stopped by {number.name}", AGAIN)

@@ -131,5 +131,17 @@ def test_forms_of_corrections(reply):
     assert parse_correction(reply) == "Ice {solid}.\nIt floats."
 
 
+@pytest.mark.parametrize(
+    ("reply", "text"),
+    [
+        ('final_rationale:{"Ice" is solid.}', 'Ice" is solid.'),
+        ('final_rationale: "The angle" is big', 'The angle" is big'),
+        ('{"a": "He said "no".", "final_rationale": "It is $\\nabla f$.\\nYes."}', "It is $\\nabla f$.\nYes."),
+    ],
+)
+def test_quotes_and_line_ends_of_loose_forms(reply, text):
+    assert parse_correction(reply) == text
+
+
 def test_a_correction_may_speak_of_the_original_rationale():
     assert parse_correction('{"final_rationale": "The original rationale was right."}') is not None

@@ -262,3 +262,19 @@ def test_teachers_that_are_none():
     for spec in ("nothing", "no_such_module:x", "json:no_such_function"):
         with pytest.raises(TeacherError):
             load_teacher(spec)
+
+
+def test_what_a_busy_teacher_was_not_asked_can_be_had_later(serve):
+    """The server is there and has no time: only what it was asked twice in vain has failed for good."""
+    busy, there = error(503, "busy"), Reply({"data": []})
+    teacher, _ = serve(lambda body, number: busy if body else there, concurrency=1, patience=2)
+    found = teacher.score([lesson(n, sentences=(f"{n}.", "x.")) for n in range(6)])
+    assert all(item.scores is None for item in found)
+    assert (teacher.counts()["failed"], teacher.counts()["unanswered"]) == (6, 4)
+
+
+def test_a_teacher_that_goes_while_it_is_asked_again_has_not_answered(serve):
+    there = iter((Reply({"data": []}), error(503, "gone")))
+    teacher, _ = serve(lambda body, number: error(503, "busy") if body else next(there), concurrency=1, patience=2)
+    teacher.score([lesson(n, sentences=(f"{n}.", "x.")) for n in range(6)])
+    assert teacher.counts()["unanswered"] == 6

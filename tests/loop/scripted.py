@@ -4,6 +4,8 @@
 Training is real; only sampling is replaced, because a model that answers in sections takes minutes to train.
 """
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from pathlib import Path
 from random import Random
@@ -64,5 +66,8 @@ class ScriptedSampler:
         engine = ScriptedEngine(policy_of(config), self.questions)
         return run_job(job, config, engine=engine, progress=False)
 
-    def close(self) -> None:
+    def __enter__(self) -> ScriptedSampler:
+        return self
+
+    def __exit__(self, *_: object) -> None:
         """Nothing to free."""

@@ -1,6 +1,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """The process that holds the engine on a GPU; here its engine is on the CPU."""
 
+import multiprocessing
 import os
 import signal
 import subprocess
@@ -68,3 +69,17 @@ def test_the_process_ends_with_a_killed_loop(tmp_path) -> None:
         time.sleep(0.2)
     os.kill(child, signal.SIGKILL)
     pytest.fail("the sampling process outlived the loop")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [signal.SIGSTOP, signal.SIGKILL])
+def test_an_interrupt_does_not_wait_for_a_process_that_hears_nothing(number) -> None:
+    """Stopped, it is as deaf as amid a job; killed, its pipe is broken."""
+    _, close = module._isolated(EngineConfig())
+    (child,) = multiprocessing.active_children()
+    os.kill(child.pid, number)
+    begun = time.monotonic()
+    close(True)
+    assert time.monotonic() - begun < 10
+    child.join(10)
+    assert not child.is_alive()

@@ -164,8 +164,8 @@ def _check_run(run: RunArguments) -> None:
         "makes its rows while it trains: remove `streaming`": run.data.streaming,
         "makes its rows while it trains: remove `tokenized_path`": run.data.tokenized_path is not None,
         "finds its own batch size in `exp_per_batch`: remove `auto_find_batch_size`": training.auto_find_batch_size,
-        "shuffles its prompts by `seed`: remove `disable_shuffling`": run.finetuning.disable_shuffling,
-        "shuffles its prompts by `seed`: remove `data_seed`": training.data_seed is not None,
+        "orders its prompts by itself, from `seed`: remove `disable_shuffling`": run.finetuning.disable_shuffling,
+        "orders its prompts by itself, from `seed`: remove `data_seed`": training.data_seed is not None,
         "counts no tokens per second: remove `include_effective_tokens_per_second`": (
             run.finetuning.include_effective_tokens_per_second
         ),

@@ -16,6 +16,7 @@ from .entries import Group, Outcome
 
 
 FOLDER = "experience"
+JOURNALS = "*-rank*.jsonl"
 
 
 @dataclass
@@ -68,13 +69,6 @@ class Journal:
         for group in row.get("groups", ()):
             if wanted(group["position"]):
                 found.groups[group["position"]] = Group.from_row(group)
-
-    def others(self) -> list[Path]:
-        """The journals of other runs in this folder."""
-        return [path for path in sorted(self._folder.glob("*-rank*.jsonl")) if not self._is_own(path)]
-
-    def _is_own(self, path: Path) -> bool:
-        return path.name.startswith(f"{self._run}-")
 
     def _append(self, row: dict[str, Any]) -> None:
         line = (json.dumps(row, ensure_ascii=False) + "\n").encode()

@@ -12,33 +12,37 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ....files import append_jsonl, read_jsonl
+from ....files import append_jsonl, read_json, read_jsonl, write_json
 from .clock import Span
 from .entries import Entry, Outcome
 from .journal import FOLDER as EXPERIENCE
+from .journal import JOURNALS
 from .prompts import OnlinePrompt
 
 
 SAMPLES, PAIRS, TIMES, IMAGES = "online_sample_data.jsonl", "data.jsonl", "time_log.jsonl", "images"
 NAMES = (SAMPLES, PAIRS, TIMES)
+OWNER = "owner.json"  # beside the journals
 
 
-def claim(folder: Path, output_dir: Path, journals: Sequence[Path]) -> str:
-    """Makes a folder ready for a run that starts from nothing.
+def claim(folder: Path, output_dir: Path) -> str:
+    """Makes a folder ready for a run that starts from nothing, and notes whose it is.
 
-    In the run's own `output_dir` the files of an earlier run are removed. In any other folder they may be those of a
+    What an earlier start of the same run has left, as its `output_dir` says, is removed. Anything else may belong to a
     run that is alive, or will be resumed.
 
     Args:
         folder: where samples and pictures of the run will be.
         output_dir: of the run.
-        journals: of other runs in the folder.
 
     Returns:
         why the run cannot use the folder, or "".
     """
+    journals = sorted((folder / EXPERIENCE).glob(JOURNALS))
     left = [*journals, *(path for name in NAMES if (path := folder / name).exists())]
-    if left and folder.resolve() != output_dir.resolve():
+    owner, own = folder / EXPERIENCE / OWNER, str(output_dir.resolve())
+    known = read_json(owner).get("output_dir") if owner.exists() else str(folder.resolve())
+    if left and known != own:
         return (
             f"`online_data_save_dir` holds what another run has sampled: {left[0]}. Name another folder; or "
             f"resume that run from its checkpoint; or, if nobody needs it, remove {EXPERIENCE} and {', '.join(NAMES)} "
@@ -46,6 +50,7 @@ def claim(folder: Path, output_dir: Path, journals: Sequence[Path]) -> str:
         )
     for path in left:
         path.unlink()
+    write_json(owner, {"output_dir": own})
     return ""
 
 

@@ -21,7 +21,17 @@ from ...forward import ChooseForward
 from ...policy_sampling import PolicySampler
 from ...ranks import from_first
 from ...responses import filler_ids
-from ...workflow import check_reference, evaluate, finish, load_parts, load_reference, load_texts, train, trainer_parts
+from ...workflow import (
+    check_reference,
+    complete_checkpoint,
+    evaluate,
+    finish,
+    load_parts,
+    load_reference,
+    load_texts,
+    train,
+    trainer_parts,
+)
 from .annotate import Annotator
 from .buffer import ExperienceBuffer, Limits
 from .clock import Clock, timed
@@ -49,6 +59,7 @@ def run_online(stage: MDPOStage, run: RunArguments, callbacks: list[Any]) -> Non
         ServiceDead: a service answers nothing any more; a checkpoint has been written.
         ValueError: for settings that cannot work.
     """
+    _claim(run)
     texts = load_texts(stage, run)
     encoder = texts.encoder
     check_reference(stage, run)
@@ -124,6 +135,21 @@ def run_plan(run: RunArguments, prompts: int) -> Plan:
     return replace(plan, steps=steps, positions=math.ceil(epochs * prompts))
 
 
+def _folder(run: RunArguments) -> Path:
+    """Where what was sampled is kept."""
+    return Path(run.stage.online_data_save_dir or run.training.output_dir)
+
+
+def _claim(run: RunArguments) -> None:
+    """Sees that the folder of samples is this run's, before anything is loaded."""
+    training = run.training
+    if complete_checkpoint(training.resume_from_checkpoint, training.output_dir) is not None:
+        return
+    first = training.process_index == 0
+    if problem := from_first(claim(_folder(run), Path(training.output_dir)) if first else ""):
+        raise SettingError(problem)
+
+
 def _supply(
     run: RunArguments,
     plan: Plan,
@@ -133,14 +159,10 @@ def _supply(
     checkpoint: str | None,
 ) -> Supply:
     args = run.stage
-    folder = Path(args.online_data_save_dir or run.training.output_dir)
+    folder = _folder(run)
     name = from_first(secrets.token_hex(8)) if checkpoint is None else read_state(Path(checkpoint))["run"]
     journal = Journal(folder, name, plan.rank)
     first = plan.rank == 0
-    if checkpoint is None:
-        problem = from_first(claim(folder, Path(run.training.output_dir), journal.others()) if first else "")
-        if problem:
-            raise SettingError(problem)
     clock = Clock(plan.rank)
     watched = timed(services, clock)
     annotator = Annotator(
