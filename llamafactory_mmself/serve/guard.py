@@ -4,6 +4,7 @@
 from __future__ import annotations
 
 import hmac
+import logging
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
@@ -17,6 +18,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from .batching import QueueFull
+
+
+_LOG = logging.getLogger("uvicorn.error")
 
 
 class ServeError(ValueError):
@@ -93,7 +97,6 @@ def make_app(
     app.add_exception_handler(HTTPException, _http_error)
     app.add_exception_handler(BadRequest, _bad)
     app.add_exception_handler(QueueFull, _full)
-    app.add_exception_handler(Exception, _broken)
     return app
 
 
@@ -135,10 +138,6 @@ def _full(request: Request, error: Exception) -> JSONResponse:
     return error_response(429, "Too many requests wait already.", {"Retry-After": "1"})
 
 
-def _broken(request: Request, error: Exception) -> JSONResponse:
-    return error_response(500, f"The server failed at this request: {type(error).__name__}.")
-
-
 class _Guard:
     """Looks at the key, at the kind of content, and counts the bytes of bodies as they come in."""
 
@@ -165,7 +164,23 @@ class _Guard:
             text = f"The body is larger than {self._limit} bytes."
             await error_response(413, text, {"Connection": "close"})(scope, receive, send)
             return
-        await self._app(scope, _replay(body, receive), send)
+        begun = False
+
+        async def noting(message: Message) -> None:
+            nonlocal begun
+            begun = True
+            await send(message)
+
+        try:
+            await self._app(scope, _replay(body, receive), noting)
+        except Exception as error:
+            if begun:
+                raise
+            # The server would close the connection behind an error that reaches it, which others may be using.
+            _LOG.exception("A request failed.")
+            await error_response(500, f"The server failed at this request: {type(error).__name__}.")(
+                scope, receive, send
+            )
 
     async def _body(self, headers: dict[bytes, bytes], receive: Receive) -> bytes | None:
         """The whole body; None if it is too large."""

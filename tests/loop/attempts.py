@@ -3,7 +3,7 @@
 
     python attempts.py RECIPE.yaml [STEP=SECONDS ...]
 
-Sherlock's recipes are sampled by `scripted.py`, all others by the model.
+Sherlock's recipes are sampled by `scripted.py` and trained by a stub, all others by the model and LLaMA-Factory.
 
 Each attempt is a fork of this process, so that libraries are imported once. `STEP=SECONDS` kills an attempt with
 SIGKILL that long after the step began; what the loop had started is left running, as a real kill would do. Prints
@@ -22,8 +22,11 @@ import torch  # noqa: F401  imported before the forks
 import transformers  # noqa: F401
 from scripted import ScriptedSampler
 
-from llamafactory_mmself.loop import methods, run
+from llamafactory_mmself.loop import methods, run, training
 from llamafactory_mmself.loop.recipe import load_recipe
+
+
+TRAINER = Path(__file__).parent.parent / "faults" / "llamafactory_stub.py"
 
 
 def attempt(path: Path, step: str | None, seconds: float) -> int:
@@ -52,6 +55,7 @@ def attempt(path: Path, step: str | None, seconds: float) -> int:
     recipe = load_recipe(path)
     if recipe.method == "sherlock":
         run.Sampler = lambda: ScriptedSampler(recipe.train_data, recipe.test_data)
+        training.program = lambda: [sys.executable, str(TRAINER)]
     run.make_steps = with_trap
     try:
         run.run_loop(recipe)

@@ -49,7 +49,9 @@ def kills_change_nothing(
 
     def work(*kills: str) -> list[str]:
         line = [sys.executable, str(ATTEMPTS), str(recipe), *kills]
-        done = subprocess.run(line, env=environment, capture_output=True, text=True, timeout=timeout)
+        done = subprocess.run(
+            line, cwd=recipe.parent, env=environment, capture_output=True, text=True, timeout=timeout
+        )
         print(done.stdout[-6000:], done.stderr[-6000:])
         return [text for text in done.stdout.splitlines() if text.startswith(("killed", "ended", "failed"))]
 

@@ -81,7 +81,7 @@ def test_pictures_as_asked_for_and_by_default(client):
         ({"prompt": "x", "seed": -1}, 422, "seed"),
         ({"prompt": "x", "response_format": "url"}, 422, "response_format"),
         ({"prompt": "x", "model": "other"}, 404, "has the model 'flux'"),
-        ({"prompt": "crash"}, 500, "RuntimeError"),
+        ({"prompt": "crash"}, 500, "RuntimeError"),  # and the connection stays
     ],
 )
 def test_what_is_refused(client, body, status, message):
