@@ -2,11 +2,14 @@
 """The tab Train, as a person uses it with one of our stages, and the chat with what was trained."""
 
 import json
+import re
 from typing import Any
 
 import pytest
 import yaml
+from playwright.sync_api import expect
 
+from tests.webui.pages.conftest import WAIT
 from tests.webui.pages.steps import arguments, box_of, choose, field, labelled, pick_data, write
 
 
@@ -16,6 +19,7 @@ pytestmark = pytest.mark.slow
 def set_up(page: Any) -> None:
     """A short training of `mdpo` on the shipped rows."""
     choose(page, labelled(page, "Model name"), "Qwen2-VL-2B-Instruct")
+    expect(labelled(page, "Model path")).to_have_value(re.compile("2B-Instruct$"), timeout=WAIT)
     write(labelled(page, "Model path"), "model")
     choose(page, labelled(page, "Stage"), "Multimodal DPO")
     page.locator("#mmself-stage-mdpo").wait_for()
