@@ -372,7 +372,7 @@ def test_a_killed_process_goes_on(online, clean_environment, tmp_path):
     assert len(ids) == len(set(ids))
     sampled = [
         group["position"]
-        for path in (folder / "experience").iterdir()
+        for path in (folder / "experience").glob("*.jsonl")
         for line in path.read_text().splitlines()
         for group in json.loads(line).get("groups", ())
     ]

@@ -78,7 +78,8 @@ def test_several_samples(sampler, tmp_path):
     params = SamplingParams(n=3, temperature=1.0, max_new_tokens=6)
     for completions in sampler.generate(mixed_requests(tmp_path)[:2], params, 0):
         assert len({completion.text for completion in completions}) == 3
-        assert {completion.finish_reason for completion in completions} == {"length"}
+        # The server takes no seeds: now and then a text ends by itself.
+        assert {completion.finish_reason for completion in completions} <= {"length", "stop"}
 
 
 def test_stop_texts_are_cut_although_the_server_does_not_know_them(sampler, tmp_path):
