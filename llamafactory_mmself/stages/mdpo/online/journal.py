@@ -4,14 +4,12 @@
 from __future__ import annotations
 
 import json
-import os
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ....files import FileError
+from ....files import append_jsonl
 from .entries import Group, Outcome
 
 
@@ -28,7 +26,7 @@ class Recorded:
 
 
 class Journal:
-    """The file of a rank, which only ever grows. No two processes write one file, so there are no locks on disk.
+    """The file of a rank, which only ever grows. No two processes write one file.
 
     Args:
         folder: where sampled data of the run is kept.
@@ -40,7 +38,6 @@ class Journal:
         self._folder = folder / FOLDER
         self._run = run
         self._path = self._folder / f"{run}-rank{rank}.jsonl"
-        self._lock = threading.Lock()
 
     def sampled(self, groups: Sequence[Group]) -> None:
         """Records groups that were sampled in one batch, all of them or none."""
@@ -71,28 +68,7 @@ class Journal:
                 found.groups[group["position"]] = Group.from_row(group)
 
     def _append(self, row: dict[str, Any]) -> None:
-        line = (json.dumps(row, ensure_ascii=False) + "\n").encode()
-        with self._lock:
-            try:
-                self._folder.mkdir(parents=True, exist_ok=True)
-                with open(self._path, "ab", buffering=0) as file:
-                    start = file.tell()
-                    if start and not _ends_line(self._path):
-                        line = b"\n" + line  # after what a kill has cut short
-                    while line:
-                        line = line[file.write(line) :]
-                    os.fsync(file.fileno())
-            except OSError as error:
-                raise FileError(
-                    f"{self._path} cannot be written: {error.strerror or error}. Make room and start again: the run "
-                    "goes on from its last checkpoint, and nothing that is recorded is sampled again."
-                ) from error
-
-
-def _ends_line(path: Path) -> bool:
-    with open(path, "rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read(1) == b"\n"
+        append_jsonl(self._path, [row])
 
 
 def _whole(line: bytes) -> dict[str, Any]:
